@@ -1,0 +1,2 @@
+//! Akamu
+fn main() {}
