@@ -126,6 +126,9 @@ pub struct Problem {
     /// Per-identifier causes (RFC 8555 §6.7.1). Left out where empty, never `null`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subproblems: Vec<Subproblem>,
+    /// With badSignatureAlgorithm: the algorithms that are accepted (RFC 8555 §6.2).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub algorithms: Vec<String>,
 }
 
 /// A part of a problem that concerns one identifier (RFC 8555 §6.7.1).
@@ -144,13 +147,24 @@ pub struct Subproblem {
 impl Problem {
     /// A problem with the type's usual status.
     pub fn new(error_type: ErrorType, detail: impl Into<String>) -> Self {
-        Self { error_type, detail: detail.into(), status: Some(error_type.default_status()), subproblems: Vec::new() }
+        Self {
+            error_type,
+            detail: detail.into(),
+            status: Some(error_type.default_status()),
+            subproblems: Vec::new(),
+            algorithms: Vec::new(),
+        }
     }
 
     /// The same problem with another HTTP status.
     #[must_use]
     pub fn with_status(mut self, status: u16) -> Self {
         self.status = Some(status);
+        self
+    }
+
+    pub(crate) fn with_algorithms(mut self, algorithms: &[crate::Algorithm]) -> Self {
+        self.algorithms = algorithms.iter().map(|it| it.as_str().to_owned()).collect();
         self
     }
 
