@@ -2,8 +2,14 @@
 
 mod address_policy;
 mod clock;
+mod connection_permits;
 mod connector;
+mod dial;
+mod http_01;
+mod metered;
+mod probe;
 mod report;
+mod resolver;
 mod validator;
 
 pub use address_policy::{AddressPolicy, Refusal};
@@ -13,7 +19,10 @@ pub use clock::{Clock, Deadline, DeadlinePassed};
 #[cfg(feature = "net")]
 pub use connector::TcpConnector;
 pub use connector::{Connector, Stream};
+pub use http_01::Http01;
+pub use probe::Probe;
 pub use report::{
     ChallengeError, Conclusion, Entry, Event, Excerpt, MAX_REPORT_OCTETS, Transcript, Validated, ValidationReport,
 };
+pub use resolver::{Lookup, LookupError, Resolver, TxtRecord};
 pub use validator::{Expected, ValidationRequest, Validator, ValidatorSet};
