@@ -10,6 +10,8 @@ mod metered;
 mod probe;
 mod report;
 mod resolver;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod validator;
 
 pub use address_policy::{AddressPolicy, Refusal};

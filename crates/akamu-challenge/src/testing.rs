@@ -1,0 +1,200 @@
+//! A network, names and a clock in memory (feature `testing`).
+//!
+//! Under tokio's paused clock every timeout, split answer, reset and slow octet is replayed the same way each time, and
+//! takes no time.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::{Future, pending};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use akamu_proto::{DnsName, Timestamp};
+use async_trait::async_trait;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+
+use crate::{Clock, Connector, Deadline, Lookup, LookupError, Resolver, Stream, TxtRecord};
+
+/// A clock that shows what it is set to.
+#[derive(Clone, Debug)]
+pub struct TestClock {
+    micros: Arc<AtomicI64>,
+}
+
+impl TestClock {
+    /// A clock that shows `now`.
+    pub fn at(now: Timestamp) -> Self {
+        Self { micros: Arc::new(AtomicI64::new(now.unix_micros())) }
+    }
+
+    /// Shows a later time from now on.
+    pub fn advance(&self, duration: Duration) {
+        self.micros.store(self.now().plus(duration).unix_micros(), Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix_micros(self.micros.load(Ordering::SeqCst))
+    }
+}
+
+/// Names and their records. A name that was not told exists nowhere.
+#[derive(Clone, Debug, Default)]
+pub struct TestNames {
+    addresses: Arc<Mutex<HashMap<String, Result<Vec<IpAddr>, LookupError>>>>,
+    txt: Arc<Mutex<HashMap<String, Result<Vec<TxtRecord>, LookupError>>>>,
+}
+
+impl TestNames {
+    /// Sets the outcome of looking up the addresses of `name`. [`LookupError::Timeout`] comes at the deadline.
+    pub fn set_addresses(&self, name: &str, outcome: Result<Vec<IpAddr>, LookupError>) {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), outcome);
+    }
+
+    /// Sets the outcome of looking up the TXT records of `name`. [`LookupError::Timeout`] comes at the deadline.
+    pub fn set_txt(&self, name: &str, outcome: Result<Vec<TxtRecord>, LookupError>) {
+        self.txt.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), outcome);
+    }
+}
+
+#[async_trait]
+impl Resolver for TestNames {
+    async fn txt(&self, name: &str, deadline: Deadline) -> Lookup<TxtRecord> {
+        let outcome = self.txt.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        look_up(outcome, deadline).await
+    }
+
+    async fn addresses(&self, name: &DnsName, deadline: Deadline) -> Lookup<IpAddr> {
+        let outcome = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).get(name.as_str()).cloned();
+        look_up(outcome, deadline).await
+    }
+}
+
+async fn look_up<T>(outcome: Option<Result<Vec<T>, LookupError>>, deadline: Deadline) -> Lookup<T> {
+    let outcome = outcome.unwrap_or(Err(LookupError::NxDomain));
+    if matches!(outcome, Err(LookupError::Timeout)) {
+        tokio::time::sleep_until(deadline.instant()).await;
+    }
+    Lookup { outcome, steps: Vec::new() }
+}
+
+/// What answers at an address.
+type Serve = dyn Fn(TestPeer) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
+
+#[derive(Clone)]
+enum Listener {
+    Fails(io::ErrorKind),
+    Hangs,
+    Serves(Arc<Serve>),
+}
+
+/// A network in memory. At an address that was not told, connections are refused.
+#[derive(Clone, Default)]
+pub struct TestNetwork {
+    listeners: Arc<Mutex<HashMap<SocketAddr, Listener>>>,
+    dialled: Arc<Mutex<Vec<SocketAddr>>>,
+}
+
+impl TestNetwork {
+    /// Connections to `address` are taken, and each is `serve`d in a task of its own.
+    pub fn serve<F, T>(&self, address: SocketAddr, serve: F)
+    where
+        F: Fn(TestPeer) -> T + Send + Sync + 'static,
+        T: Future<Output = ()> + Send + 'static,
+    {
+        self.listen(address, Listener::Serves(Arc::new(move |peer| Box::pin(serve(peer)))));
+    }
+
+    /// Connections to `address` fail in this way.
+    pub fn fail(&self, address: SocketAddr, kind: io::ErrorKind) {
+        self.listen(address, Listener::Fails(kind));
+    }
+
+    /// Connections to `address` never come about.
+    pub fn hang(&self, address: SocketAddr) {
+        self.listen(address, Listener::Hangs);
+    }
+
+    /// Every address that was dialled, in order.
+    pub fn dialled(&self) -> Vec<SocketAddr> {
+        self.dialled.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn listen(&self, address: SocketAddr, listener: Listener) {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).insert(address, listener);
+    }
+}
+
+#[async_trait]
+impl Connector for TestNetwork {
+    async fn connect(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
+        self.dialled.lock().unwrap_or_else(PoisonError::into_inner).push(address);
+        let listener = self.listeners.lock().unwrap_or_else(PoisonError::into_inner).get(&address).cloned();
+        match listener.unwrap_or(Listener::Fails(io::ErrorKind::ConnectionRefused)) {
+            Listener::Fails(kind) => Err(kind.into()),
+            Listener::Hangs => pending().await,
+            Listener::Serves(serve) => {
+                let (ours, theirs) = tokio::io::duplex(64 * 1024);
+                let is_reset = Arc::new(AtomicBool::new(false));
+                tokio::spawn(serve(TestPeer { stream: theirs, is_reset: Arc::clone(&is_reset) }));
+                Ok(Box::new(TestPeer { stream: ours, is_reset }))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for TestNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestNetwork").field("dialled", &self.dialled()).finish_non_exhaustive()
+    }
+}
+
+/// One end of a connection in memory.
+#[derive(Debug)]
+pub struct TestPeer {
+    stream: DuplexStream,
+    is_reset: Arc<AtomicBool>,
+}
+
+impl TestPeer {
+    /// Ends the connection as a TCP RST does: the other side's next read or write fails.
+    pub fn reset(self) {
+        self.is_reset.store(true, Ordering::SeqCst);
+    }
+
+    fn check_reset(&self) -> io::Result<()> {
+        if self.is_reset.load(Ordering::SeqCst) { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
+    }
+}
+
+impl AsyncRead for TestPeer {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if outcome.is_ready() {
+            self.check_reset()?;
+        }
+        outcome
+    }
+}
+
+impl AsyncWrite for TestPeer {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.check_reset()?;
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
