@@ -12,6 +12,7 @@ mod report;
 mod resolver;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod tls_alpn_01;
 mod validator;
 
 pub use address_policy::{AddressPolicy, Refusal};
@@ -27,4 +28,5 @@ pub use report::{
     ChallengeError, Conclusion, Entry, Event, Excerpt, MAX_REPORT_OCTETS, Transcript, Validated, ValidationReport,
 };
 pub use resolver::{Lookup, LookupError, Resolver, TxtRecord};
+pub use tls_alpn_01::TlsAlpn01;
 pub use validator::{Expected, ValidationRequest, Validator, ValidatorSet};

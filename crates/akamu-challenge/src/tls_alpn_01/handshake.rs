@@ -1,0 +1,200 @@
+//! The handshake: TLS 1.2 or 1.3, one protocol offered, no chain verified, but the signature in it always.
+//!
+//! The certificate has a critical extension that webpki does not know, so webpki would refuse it before it came to the
+//! signature. The signature is verified on the certificate's public key alone, as for a raw public key (RFC 7250).
+
+use std::fmt::Write as _;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ClientConfig, Resumption};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
+use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    AlertDescription, CertificateError, DigitallySignedStruct, Error, PeerIncompatible, ProtocolVersion,
+    SignatureScheme,
+};
+use sha2::{Digest as _, Sha256};
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+use webpki::RawPublicKeyEntity;
+use x509_cert::Certificate;
+use x509_cert::der::{Decode as _, Encode as _};
+
+use super::ACME_TLS_1;
+use crate::metered::{Metered, describe};
+use crate::report::millis;
+use crate::{Deadline, Event, Excerpt, Transcript};
+
+/// What a complete handshake showed.
+pub(super) struct Handshake {
+    pub(super) alpn: Option<Vec<u8>>,
+    pub(super) certificate: CertificateDer<'static>,
+}
+
+impl Handshake {
+    /// The certificate's SHA-256, in hexadecimal.
+    pub(super) fn certificate_sha256(&self) -> String {
+        sha256(&self.certificate)
+    }
+}
+
+/// Shakes hands as a client that asks for `server_name`. The error says what went wrong.
+pub(super) async fn shake_hands(
+    provider: &Arc<CryptoProvider>,
+    server_name: &str,
+    stream: &mut Metered,
+    deadline: Deadline,
+    transcript: &mut Transcript,
+) -> Result<Handshake, String> {
+    let name = ServerName::try_from(server_name.to_owned()).map_err(|error| format!("{server_name}: {error}"))?;
+    let proof = Arc::new(ProofOfPossession::new(provider.signature_verification_algorithms));
+    let config = client_config(provider, &proof).map_err(|error| error.to_string())?;
+    let start = Instant::now();
+    let outcome = deadline.bound(TlsConnector::from(Arc::new(config)).connect(name, &mut *stream)).await;
+    let duration_ms = millis(start.elapsed());
+    let shown = |outcome: &str, version: Option<&str>, alpn: Option<&[u8]>| Event::TlsHandshake {
+        server_name: server_name.to_owned(),
+        outcome: outcome.to_owned(),
+        version: version.map(ToOwned::to_owned),
+        alpn: alpn.map(Excerpt::new),
+        duration_ms,
+    };
+    let failed = match outcome {
+        Ok(Ok(mut tls)) => {
+            // A goodbye, so that the peer does not log a truncated connection; what became of it is all the same.
+            let _ = deadline.share(4).bound(tls.shutdown()).await;
+            let (_, session) = tls.get_ref();
+            let alpn = session.alpn_protocol().map(ToOwned::to_owned);
+            let version = session.protocol_version().map(version_name);
+            transcript.record(shown("complete", version, alpn.as_deref()));
+            let certificate = proof.certificate().ok_or("the server presented no certificate")?;
+            return Ok(Handshake { alpn, certificate });
+        }
+        Ok(Err(error)) => explain(&error, stream),
+        Err(_) => "the TLS handshake timed out".to_owned(),
+    };
+    transcript.record(shown(&failed, None, None));
+    if let Some(certificate) = proof.certificate() {
+        transcript.record(Event::Certificate { sha256: sha256(&certificate), names: Vec::new() });
+    }
+    Err(failed)
+}
+
+fn client_config(provider: &Arc<CryptoProvider>, proof: &Arc<ProofOfPossession>) -> Result<ClientConfig, Error> {
+    let verifier: Arc<dyn ServerCertVerifier> = Arc::<ProofOfPossession>::clone(proof);
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(&[&TLS13, &TLS12])?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![ACME_TLS_1.to_vec()];
+    // A resumed session presents no certificate.
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
+
+/// What went wrong in words, with a hint where there is a usual cause.
+fn explain(error: &io::Error, stream: &Metered) -> String {
+    match error.get_ref().and_then(|it| it.downcast_ref::<Error>()) {
+        None => format!("the TLS handshake failed: {}", describe(error)),
+        Some(Error::InvalidMessage(_)) => {
+            format!("the TLS handshake failed: the answer is no TLS: \"{}\"", stream.start())
+        }
+        Some(Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
+            "the TLS handshake failed: the server does not speak acme-tls/1 (alert no_application_protocol)".to_owned()
+        }
+        Some(
+            Error::AlertReceived(AlertDescription::ProtocolVersion)
+            | Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13),
+        ) => "the TLS handshake failed: the server speaks neither TLS 1.2 nor TLS 1.3".to_owned(),
+        Some(Error::InvalidCertificate(CertificateError::BadSignature)) => {
+            "the TLS handshake failed: the server does not have the certificate's key".to_owned()
+        }
+        Some(error) => format!("the TLS handshake failed: {error}"),
+    }
+}
+
+const fn version_name(version: ProtocolVersion) -> &'static str {
+    match version {
+        ProtocolVersion::TLSv1_3 => "TLS 1.3",
+        ProtocolVersion::TLSv1_2 => "TLS 1.2",
+        _ => "another version",
+    }
+}
+
+fn sha256(certificate: &CertificateDer<'_>) -> String {
+    let mut text = String::with_capacity(64);
+    for octet in Sha256::digest(certificate) {
+        let _ = write!(text, "{octet:02x}");
+    }
+    text
+}
+
+/// Takes any certificate, keeps it, and verifies that the peer has its key.
+#[derive(Debug)]
+struct ProofOfPossession {
+    algorithms: WebPkiSupportedAlgorithms,
+    certificate: Mutex<Option<CertificateDer<'static>>>,
+}
+
+impl ProofOfPossession {
+    fn new(algorithms: WebPkiSupportedAlgorithms) -> Self {
+        Self { algorithms, certificate: Mutex::new(None) }
+    }
+
+    fn certificate(&self) -> Option<CertificateDer<'static>> {
+        self.certificate.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ServerCertVerifier for ProofOfPossession {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        *self.certificate.lock().unwrap_or_else(PoisonError::into_inner) = Some(end_entity.clone().into_owned());
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let key = public_key(certificate)?;
+        let key = RawPublicKeyEntity::try_from(&key).map_err(|_| CertificateError::BadEncoding)?;
+        let candidates = self.algorithms.mapping.iter().filter(|(scheme, _)| *scheme == signed.scheme);
+        // In TLS 1.2 a scheme does not fix the curve: one of its algorithms has to fit.
+        let verifies = candidates
+            .flat_map(|(_, algorithms)| algorithms.iter())
+            .any(|algorithm| key.verify_signature(*algorithm, message, signed.signature()).is_ok());
+        if verifies { Ok(HandshakeSignatureValid::assertion()) } else { Err(CertificateError::BadSignature.into()) }
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature_with_raw_key(message, &public_key(certificate)?, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+fn public_key(certificate: &CertificateDer<'_>) -> Result<SubjectPublicKeyInfoDer<'static>, Error> {
+    let key = Certificate::from_der(certificate).and_then(|it| it.tbs_certificate().subject_public_key_info().to_der());
+    key.map(SubjectPublicKeyInfoDer::from).map_err(|_| CertificateError::BadEncoding.into())
+}
