@@ -60,8 +60,12 @@ impl Probe {
         peer: SocketAddr,
         deadline: Deadline,
     ) -> Result<(ConnectionPermit, Box<dyn Stream>), Excerpt> {
-        let Ok(permit) = deadline.bound(self.permits.acquire(peer.ip())).await else {
-            return Err(Excerpt::new("not tried: too many connections to this address are open"));
+        if deadline.has_passed() {
+            return Err(Excerpt::new("not tried: no time was left"));
+        }
+        let permit = match deadline.bound(self.permits.acquire(peer.ip())).await {
+            Ok(permit) if !deadline.has_passed() => permit,
+            _ => return Err(Excerpt::new("not tried: too many connections to this address are open")),
         };
         match deadline.bound(self.connector.connect(peer)).await {
             Ok(Ok(stream)) => Ok((permit, stream)),

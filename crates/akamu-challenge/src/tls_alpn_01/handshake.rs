@@ -111,9 +111,9 @@ fn explain(error: &io::Error, stream: &Metered) -> String {
             Error::AlertReceived(AlertDescription::ProtocolVersion)
             | Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13),
         ) => "the TLS handshake failed: the server speaks neither TLS 1.2 nor TLS 1.3".to_owned(),
-        Some(Error::InvalidCertificate(CertificateError::BadSignature)) => {
-            "the TLS handshake failed: the server does not have the certificate's key".to_owned()
-        }
+        Some(Error::InvalidCertificate(
+            CertificateError::BadSignature | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. },
+        )) => "the TLS handshake failed: the server does not have the certificate's key".to_owned(),
         Some(error) => format!("the TLS handshake failed: {error}"),
     }
 }

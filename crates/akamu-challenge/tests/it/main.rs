@@ -1,6 +1,10 @@
 //! The crate as an embedder sees it: every vector, and peers that misbehave, on a network in memory.
 
 mod address_policy;
+mod dial;
 mod http_01;
+mod report;
 mod setting;
+mod tls_alpn_01;
+mod validators;
 mod vectors;
