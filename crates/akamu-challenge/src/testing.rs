@@ -48,41 +48,59 @@ impl Clock for TestClock {
 /// Names and their records. A name that was not told exists nowhere.
 #[derive(Clone, Debug, Default)]
 pub struct TestNames {
-    addresses: Arc<Mutex<HashMap<String, Result<Vec<IpAddr>, LookupError>>>>,
-    txt: Arc<Mutex<HashMap<String, Result<Vec<TxtRecord>, LookupError>>>>,
+    addresses: Records<IpAddr>,
+    txt: Records<TxtRecord>,
+}
+
+/// The outcome of each name's lookup, shared by all clones.
+#[derive(Clone, Debug)]
+struct Records<T>(Arc<Mutex<HashMap<String, Lookup<T>>>>);
+
+impl<T> Default for Records<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T: Clone> Records<T> {
+    fn set(&self, name: &str, outcome: Result<Vec<T>, LookupError>) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.to_owned(), Lookup { outcome, steps: Vec::new() });
+    }
+
+    async fn look_up(&self, name: &str, deadline: Deadline) -> Lookup<T> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        let lookup = known.unwrap_or_else(|| Lookup { outcome: Err(LookupError::NxDomain), steps: Vec::new() });
+        if matches!(lookup.outcome, Err(LookupError::Timeout)) {
+            tokio::time::sleep_until(deadline.instant()).await;
+        }
+        lookup
+    }
 }
 
 impl TestNames {
     /// Sets the outcome of looking up the addresses of `name`. [`LookupError::Timeout`] comes at the deadline.
     pub fn set_addresses(&self, name: &str, outcome: Result<Vec<IpAddr>, LookupError>) {
-        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), outcome);
+        self.addresses.set(name, outcome);
     }
 
     /// Sets the outcome of looking up the TXT records of `name`. [`LookupError::Timeout`] comes at the deadline.
     pub fn set_txt(&self, name: &str, outcome: Result<Vec<TxtRecord>, LookupError>) {
-        self.txt.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), outcome);
+        self.txt.set(name, outcome);
     }
 }
 
 #[async_trait]
 impl Resolver for TestNames {
     async fn txt(&self, name: &str, deadline: Deadline) -> Lookup<TxtRecord> {
-        let outcome = self.txt.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
-        look_up(outcome, deadline).await
+        self.txt.look_up(name, deadline).await
     }
 
     async fn addresses(&self, name: &DnsName, deadline: Deadline) -> Lookup<IpAddr> {
-        let outcome = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).get(name.as_str()).cloned();
-        look_up(outcome, deadline).await
+        self.addresses.look_up(name.as_str(), deadline).await
     }
-}
-
-async fn look_up<T>(outcome: Option<Result<Vec<T>, LookupError>>, deadline: Deadline) -> Lookup<T> {
-    let outcome = outcome.unwrap_or(Err(LookupError::NxDomain));
-    if matches!(outcome, Err(LookupError::Timeout)) {
-        tokio::time::sleep_until(deadline.instant()).await;
-    }
-    Lookup { outcome, steps: Vec::new() }
 }
 
 /// What answers at an address.
