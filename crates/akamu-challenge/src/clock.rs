@@ -95,3 +95,25 @@ impl Deadline {
         timeout_at(self.0, future).await.map_err(|_| DeadlinePassed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_is_shared_among_what_is_left_to_do() {
+        let deadline = Deadline::after(Duration::from_secs(10));
+        assert_eq!(deadline.share(4).remaining(), Duration::from_millis(2_500));
+        assert_eq!(deadline.share(1), deadline);
+        assert_eq!(deadline.share(0), deadline);
+        assert_eq!(deadline.bound(std::future::ready(7)).await, Ok(7));
+        assert_eq!(deadline.bound(std::future::pending::<()>()).await, Err(DeadlinePassed));
+        assert!(deadline.has_passed());
+        assert_eq!(deadline.share(4).remaining(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_duration_is_too_long_for_a_deadline() {
+        assert_eq!(Deadline::after(Duration::MAX).remaining().as_secs(), 365 * 86_400);
+    }
+}

@@ -4,9 +4,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use akamu_challenge::testing::TestPeer;
-use akamu_challenge::{Deadline, Event, Http01, ValidationReport, ValidationRequest, Validator as _};
-use akamu_proto::{ErrorType, Identifier};
+use akamu_challenge::testing::{TestClock, TestNetwork, TestPeer};
+use akamu_challenge::{
+    AddressPolicy, Connector, Deadline, Event, Http01, Probe, Stream, ValidationReport, ValidationRequest,
+    Validator as _,
+};
+use akamu_proto::{ErrorType, Identifier, Timestamp};
+use async_trait::async_trait;
 use base64ct::{Base64, Encoding as _};
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -322,18 +326,34 @@ fn http_0_9_is_refused() {
     assert_eq!(detail(&report).0, ErrorType::IncorrectResponse, "{report}");
 }
 
+/// Hands a connection over only after the peer had time to speak.
+#[derive(Debug)]
+struct Late(TestNetwork);
+
+#[async_trait]
+impl Connector for Late {
+    async fn connect(&self, address: SocketAddr) -> std::io::Result<Box<dyn Stream>> {
+        let stream = self.0.connect(address).await?;
+        sleep(Duration::from_secs(1)).await;
+        Ok(stream)
+    }
+}
+
 #[test]
 fn a_server_that_speaks_first_is_judged_by_what_it_says() {
     let (report, _) = run(async {
-        let setting = Setting::of_example_com(&["10.0.0.80"]);
-        setting.network.serve("10.0.0.80:80".parse().unwrap(), |mut peer| async move {
+        let Setting { names, network, .. } = Setting::of_example_com(&["10.0.0.80"]);
+        network.serve("10.0.0.80:80".parse().unwrap(), |mut peer| async move {
             let _ = peer.write_all(b"SSH-2.0-OpenSSH_9.6\r\n").await;
             std::future::pending().await
         });
-        validate(setting).await
+        let clock = TestClock::at(Timestamp::from_unix_secs(0));
+        let probe = Probe::new(names.clone(), Late(network.clone()), clock, AddressPolicy::default());
+        validate(Setting { names, network, probe }).await
     });
     let (error_type, detail) = detail(&report);
     assert_eq!(error_type, ErrorType::IncorrectResponse, "{report}");
+    assert!(detail.contains("is no HTTP/1.1 response"), "{detail}");
     assert!(detail.contains(r#""SSH-2.0-OpenSSH_9.6\r\n""#), "{detail}");
 }
 
@@ -357,6 +377,36 @@ fn a_status_other_than_200_is_told_at_once_with_the_start_of_its_body() {
     });
     assert_eq!(took, Duration::ZERO);
     assert!(detail(&report).1.ends_with("answers 404 instead of 200: \"not here!\""), "{report}");
+}
+
+#[test]
+fn a_body_that_does_not_matter_is_not_waited_for_to_the_end() {
+    let (report, took) = at_server(|mut peer| async move {
+        peer.write_all(b"HTTP/1.1 500 Oops\r\nContent-Length: 90\r\n\r\nwait").await.unwrap();
+        std::future::pending().await
+    });
+    assert_eq!(took, Duration::from_millis(2_500));
+    assert!(detail(&report).1.ends_with("answers 500 instead of 200: \"wait\""), "{report}");
+}
+
+#[test]
+fn another_port_is_dialled_and_told_and_never_stands_in_the_host_field() {
+    run(async {
+        let setting = Setting::of_example_com(&["10.0.0.80"]);
+        let requests = Requests::default();
+        let seen = Arc::clone(&requests);
+        setting
+            .network
+            .serve("10.0.0.80:5002".parse().unwrap(), move |peer| serve(peer, vec![], After::Close, Arc::clone(&seen)));
+        let request = ValidationRequest::with_key_authorization(
+            Identifier::dns("example.com").unwrap(),
+            KEY_AUTHORIZATION.parse().unwrap(),
+        );
+        let validator = Http01::new(setting.probe, 5002);
+        let report = validator.validate(&request, Deadline::after(Duration::from_secs(10))).await;
+        assert!(detail(&report).1.starts_with("http://example.com:5002/.well-known/"), "{report}");
+        assert_eq!(parse_request(&requests.lock().unwrap()[0]).host, "example.com");
+    });
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod address_policy;
 mod dial;
 mod http_01;
+mod net;
 mod report;
 mod setting;
 mod tls_alpn_01;
