@@ -9,6 +9,8 @@ use async_trait::async_trait;
 use crate::{Deadline, Event};
 
 /// Asks for records of absolute names, anew each time: no cache, no search list, no hosts file.
+///
+/// Returns at the deadline at the latest, with the steps that it took by then.
 #[async_trait]
 pub trait Resolver: Send + Sync + fmt::Debug {
     /// The TXT records of `name`, which may begin with underscore labels.
