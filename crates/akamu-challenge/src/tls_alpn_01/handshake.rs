@@ -151,6 +151,23 @@ impl ProofOfPossession {
     }
 }
 
+impl ProofOfPossession {
+    /// In TLS 1.2 a scheme does not fix the curve: one of its algorithms has to fit.
+    fn verify_with_any_curve(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        scheme: SignatureScheme,
+        signature: &[u8],
+    ) -> Result<(), Error> {
+        let key = public_key(certificate)?;
+        let key = RawPublicKeyEntity::try_from(&key).map_err(|_| CertificateError::BadEncoding)?;
+        let algorithms = self.algorithms.mapping.iter().filter(|(it, _)| *it == scheme).flat_map(|(_, it)| it.iter());
+        let mut outcomes = algorithms.map(|algorithm| key.verify_signature(*algorithm, message, signature));
+        if outcomes.any(|it| it.is_ok()) { Ok(()) } else { Err(CertificateError::BadSignature.into()) }
+    }
+}
+
 impl ServerCertVerifier for ProofOfPossession {
     fn verify_server_cert(
         &self,
@@ -170,14 +187,8 @@ impl ServerCertVerifier for ProofOfPossession {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let key = public_key(certificate)?;
-        let key = RawPublicKeyEntity::try_from(&key).map_err(|_| CertificateError::BadEncoding)?;
-        let candidates = self.algorithms.mapping.iter().filter(|(scheme, _)| *scheme == signed.scheme);
-        // In TLS 1.2 a scheme does not fix the curve: one of its algorithms has to fit.
-        let verifies = candidates
-            .flat_map(|(_, algorithms)| algorithms.iter())
-            .any(|algorithm| key.verify_signature(*algorithm, message, signed.signature()).is_ok());
-        if verifies { Ok(HandshakeSignatureValid::assertion()) } else { Err(CertificateError::BadSignature.into()) }
+        self.verify_with_any_curve(message, certificate, signed.scheme, signed.signature())?;
+        Ok(HandshakeSignatureValid::assertion())
     }
 
     fn verify_tls13_signature(
@@ -197,4 +208,37 @@ impl ServerCertVerifier for ProofOfPossession {
 fn public_key(certificate: &CertificateDer<'_>) -> Result<SubjectPublicKeyInfoDer<'static>, Error> {
     let key = Certificate::from_der(certificate).and_then(|it| it.tbs_certificate().subject_public_key_info().to_der());
     key.map(SubjectPublicKeyInfoDer::from).map_err(|_| CertificateError::BadEncoding.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use base64ct::{Base64, Encoding as _};
+
+    use super::*;
+
+    /// A P-384 key's certificate, and its signature of `handshake` with SHA-256, both by openssl.
+    const P384: (&str, &str) = (
+        "MIIBrDCCATKgAwIBAgIUCd/sUJACnyLiZoBzQ+0llkhNQ7kwCgYIKoZIzj0EAwIwDDEKMAgGA1UEAwwBdDAgFw0yNjExMjQxMDA4MzdaGA8yMTI2\
+         MTAzMTEwMDgzN1owDDEKMAgGA1UEAwwBdDB2MBAGByqGSM49AgEGBSuBBAAiA2IABNkmk+76rKQ1CErdh5vecR1PLoL/XfjvDcbr+uVhrNIm0YHL\
+         4KaqjBLeFXWzKFF4L5Y+urQ/2bqSaFwgnDpyXK+tyadFqzE0UXkgF+Fy5Dz/9W0M2kMbxsgbI7qSo7ED36NTMFEwHQYDVR0OBBYEFBwQ8aaXGpGg\
+         WJekDH6mIOwpQT/HMB8GA1UdIwQYMBaAFBwQ8aaXGpGgWJekDH6mIOwpQT/HMA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDaAAwZQIxAKzW\
+         7i0n94E9oVwEWFPzNH+aj9R022jhbRgXZXsKLhvO9uTqYH3oO2hTNOW13bstNwIwfut74l9oqKY9Q/BSwXPMkWJUzUfQTReT6E0DoZLgXkCU6AoQ\
+         KN3k87LCEdLtrDFX",
+        "MGUCMQDwcP8vomBa7bOf0JlgN5yFyHEZndunOj+xfhpHXMwcvH7HCkTz98cY5CLlkDIdpNcCMEynA/4XPDb6lQyX+5DLLnDRJu1UqFLUEHsu6z3J\
+         zFDgpLHXZAe2aU/QYxa74nowOQ==",
+    );
+
+    #[test]
+    fn a_scheme_of_tls_1_2_does_not_fix_the_curve() {
+        let [certificate, signature] = [P384.0, P384.1].map(|it| Base64::decode_vec(it).unwrap());
+        let certificate = CertificateDer::from(certificate);
+        let proof =
+            ProofOfPossession::new(rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms);
+        let verify = |message: &[u8], scheme| proof.verify_with_any_curve(message, &certificate, scheme, &signature);
+        assert_eq!(verify(b"handshake", SignatureScheme::ECDSA_NISTP256_SHA256), Ok(()));
+        let bad = Err(CertificateError::BadSignature.into());
+        assert_eq!(verify(b"handshakes", SignatureScheme::ECDSA_NISTP256_SHA256), bad);
+        assert_eq!(verify(b"handshake", SignatureScheme::ECDSA_NISTP384_SHA384), bad);
+        assert_eq!(verify(b"handshake", SignatureScheme::ED25519), bad);
+    }
 }

@@ -68,6 +68,15 @@ fn an_address_that_refuses_is_followed_by_the_next() {
 }
 
 #[test]
+fn an_address_that_stands_twice_is_dialled_once() {
+    run(async {
+        let setting = Setting::of_example_com(&["10.0.0.1", "10.0.0.1"]);
+        validate(&setting, example_com()).await;
+        assert_eq!(setting.network.dialled(), [at("10.0.0.1")]);
+    });
+}
+
+#[test]
 fn an_address_that_hangs_has_its_share_of_the_time() {
     run(async {
         let setting = Setting::of_example_com(&["fd00::1", "fd00::2", "10.0.0.1", "10.0.0.2"]);

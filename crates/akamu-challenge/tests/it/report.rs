@@ -65,6 +65,16 @@ fn a_report_that_is_too_long_keeps_its_start_and_its_end() {
 }
 
 #[test]
+fn the_bound_holds_for_entries_of_every_length() {
+    for length in (40..400).step_by(3) {
+        // The later ones are longer: how many fit must be counted from the end.
+        let events = (0..250).map(|number| note("x".repeat(length + number)));
+        let octets = report(events, Err(refused())).to_octets();
+        assert!(octets.len() <= MAX_REPORT_OCTETS, "{length}: {}", octets.len());
+    }
+}
+
+#[test]
 fn one_enormous_entry_does_not_break_the_bound() {
     for events in [vec![note("x".repeat(100_000))], vec![note("a"), note("\u{1}".repeat(20_000)), note("b")]] {
         assert!(report(events, Err(refused())).to_octets().len() <= MAX_REPORT_OCTETS);
