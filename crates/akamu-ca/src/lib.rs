@@ -1,1 +1,22 @@
-//! Placeholder
+#![doc = include_str!("../README.md")]
+
+mod certificate;
+mod crl;
+mod csr;
+mod encoding;
+mod files;
+mod first_run;
+mod issuer;
+mod key;
+mod leaf;
+mod serial;
+mod weak_rsa;
+
+pub use certificate::KnownCertificate;
+pub use crl::Revoked;
+pub use csr::{Csr, CsrError, MAX_CSR_OCTETS, MAX_NAMES};
+pub use files::FileError;
+pub use first_run::{Authority, FirstRun, FirstRunError};
+pub use issuer::{IssueError, IssuedCertificate, Issuer, IssuerError, Profile};
+pub use key::{FileKey, HashAlg, KeyError, KeyType, SigningKey};
+pub use serial::Serial;

@@ -71,7 +71,9 @@ pub struct ProtectedHeader {
 pub struct Jws {
     header: ProtectedHeader,
     payload: Vec<u8>,
+    #[cfg_attr(not(feature = "verify"), expect(dead_code, reason = "only the signature check reads it"))]
     signing_input: String,
+    #[cfg_attr(not(feature = "verify"), expect(dead_code, reason = "only the signature check reads it"))]
     signature: Vec<u8>,
 }
 

@@ -1,1 +1,38 @@
-//! Placeholder
+#![doc = include_str!("../README.md")]
+
+mod account;
+mod authorization;
+mod certificate;
+mod clock;
+mod connection;
+mod crl;
+mod data_dir_lock;
+mod error;
+mod identity;
+mod issuance;
+mod lease;
+mod migration;
+mod nonce;
+mod order;
+mod postgres;
+mod schema;
+mod sqlite;
+mod store;
+mod validation;
+
+pub use account::{Account, AccountCreated, KeyChanged, NewAccount};
+pub use authorization::{Authorization, Challenge, NewAuthorization, NewChallenge};
+pub use certificate::{Certificate, Revoked, RevokedCertificate};
+pub use clock::ClockCheck;
+pub use crl::StoredCrl;
+pub use data_dir_lock::{DataDirLock, LockError};
+pub use error::{OpenError, StoreError};
+pub use identity::{Identity, IdentityOutcome};
+pub use issuance::{Issuance, IssuanceBegun, IssuanceRecorded, NewCertificate, NewIssuance};
+pub use lease::{Lease, LeaseRequest, ReplicaId};
+pub use nonce::{CheckedNonce, Nonce, NonceError};
+pub use order::{NewOrder, Order, OrderCreated};
+pub use store::{Store, StoreOptions};
+pub use validation::{
+    ClaimLimits, MAX_REPORT_OCTETS, StoredReport, Validation, ValidationBegun, ValidationOutcome, ValidationRecorded,
+};

@@ -1,0 +1,93 @@
+//! Files that hold keys and certificates: made once, never overwritten, refused where others could read them.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// The largest file that is read.
+const MAX_OCTETS: u64 = 1 << 20;
+
+/// What is wrong with a file, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A private key that others may read.
+    #[error("{}: the private key has mode {mode:04o} and owner {owner}; run `chmod 600` on it, or let root own it with mode 0640", path.display())]
+    KeyIsReadable {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// Its owner's number.
+        owner: u32,
+    },
+    /// It is no regular file, or far too large.
+    #[error("{}: is no regular file of at most 1 MiB", path.display())]
+    NotAFile {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> FileError + '_ {
+    |source| FileError::Io { path: path.to_owned(), source }
+}
+
+fn read_open(mut file: &File, path: &Path) -> Result<String, FileError> {
+    let metadata = file.metadata().map_err(io(path))?;
+    if !metadata.is_file() || metadata.len() > MAX_OCTETS {
+        return Err(FileError::NotAFile { path: path.to_owned() });
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(io(path))?;
+    Ok(text)
+}
+
+/// Reads a public file.
+pub(crate) fn read(path: &Path) -> Result<String, FileError> {
+    read_open(&File::open(path).map_err(io(path))?, path)
+}
+
+/// Reads a private key, where it is ours with mode 0600 or less, or root's with 0640 or less. The opened file is
+/// judged, so that it cannot be exchanged in between.
+pub(crate) fn read_key(path: &Path) -> Result<String, FileError> {
+    let file = File::open(path).map_err(io(path))?;
+    let metadata = file.metadata().map_err(io(path))?;
+    let (mode, owner) = (metadata.mode() & 0o7777, metadata.uid());
+    let is_private = (owner == effective_user() && mode & 0o177 == 0) || (owner == 0 && mode & 0o137 == 0);
+    if metadata.is_file() && !is_private {
+        return Err(FileError::KeyIsReadable { path: path.to_owned(), mode, owner });
+    }
+    read_open(&file, path)
+}
+
+fn effective_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Writes a new file, durably; one that is there already is an error.
+pub(crate) fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), FileError> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(io(path))?;
+    file.write_all(text.as_bytes()).map_err(io(path))?;
+    file.sync_all().map_err(io(path))
+}
+
+/// Makes a renaming or a new file in `directory` durable.
+pub(crate) fn sync_dir(directory: &Path) -> Result<(), FileError> {
+    File::open(directory).and_then(|it| it.sync_all()).map_err(io(directory))
+}
+
+/// Makes a directory with this mode, where there is none.
+pub(crate) fn create_dir(path: &Path, mode: u32) -> Result<(), FileError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(io(path))
+}

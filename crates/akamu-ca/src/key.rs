@@ -1,0 +1,256 @@
+//! Signing keys. A key is a trait: a file today, a token in hardware next.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der, PublicKeyX509Der};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    self, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
+    RsaKeyPair,
+};
+use der::asn1::ObjectIdentifier;
+use der::pem::LineEnding;
+use x509_cert::spki::AlgorithmIdentifierOwned;
+
+use crate::files::{self, FileError};
+
+/// A kind of key that the first run can make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyType {
+    /// EC P-256.
+    EcP256,
+    /// EC P-384.
+    EcP384,
+    /// RSA with this many bits.
+    Rsa2048,
+    /// RSA with this many bits.
+    Rsa3072,
+    /// RSA with this many bits.
+    Rsa4096,
+    /// Ed25519.
+    Ed25519,
+}
+
+impl FromStr for KeyType {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Ok(match name {
+            "ec-p256" => Self::EcP256,
+            "ec-p384" => Self::EcP384,
+            "rsa-2048" => Self::Rsa2048,
+            "rsa-3072" => Self::Rsa3072,
+            "rsa-4096" => Self::Rsa4096,
+            "ed25519" => Self::Ed25519,
+            _ => {
+                return Err(format!("{name:?}: ec-p256, ec-p384, rsa-2048, rsa-3072, rsa-4096 or ed25519 is expected"));
+            }
+        })
+    }
+}
+
+/// The hash of RSA signatures; EC and Ed25519 keys have one each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HashAlg {
+    /// SHA-256.
+    #[default]
+    Sha256,
+    /// SHA-384.
+    Sha384,
+    /// SHA-512.
+    Sha512,
+}
+
+impl FromStr for HashAlg {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Ok(match name {
+            "sha256" => Self::Sha256,
+            "sha384" => Self::Sha384,
+            "sha512" => Self::Sha512,
+            _ => return Err(format!("{name:?}: sha256, sha384 or sha512 is expected")),
+        })
+    }
+}
+
+/// Why a key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// Its file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The text is no PKCS #8 key of a kind that is supported.
+    #[error(
+        "{path}: no private key is found here; PKCS #8 in PEM (\"BEGIN PRIVATE KEY\") with EC P-256, EC P-384, RSA 2048 to 4096 or Ed25519 is expected"
+    )]
+    NotAKey {
+        /// The file.
+        path: String,
+    },
+    /// The cryptographic library failed.
+    #[error("the key failed to {0}")]
+    Failed(&'static str),
+}
+
+/// A key that signs certificates and CRLs.
+pub trait SigningKey: Send + Sync + fmt::Debug {
+    /// Its SubjectPublicKeyInfo, DER.
+    fn spki_der(&self) -> Vec<u8>;
+
+    /// The algorithm of its signatures.
+    fn algorithm(&self) -> AlgorithmIdentifierOwned;
+
+    /// Signs.
+    ///
+    /// # Errors
+    /// Where the key's store fails.
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError>;
+}
+
+/// A key from a file, held in memory.
+pub struct FileKey {
+    pair: Pair,
+    hash: HashAlg,
+}
+
+enum Pair {
+    P256(EcdsaKeyPair),
+    P384(EcdsaKeyPair),
+    Rsa(RsaKeyPair),
+    Ed25519(Ed25519KeyPair),
+}
+
+const ECDSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
+const ECDSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3");
+const RSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.11");
+const RSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.12");
+const RSA_SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.13");
+const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+
+impl FileKey {
+    /// Makes a key.
+    ///
+    /// # Errors
+    /// Where the cryptographic library fails.
+    pub fn generate(key_type: KeyType, hash: HashAlg) -> Result<Self, KeyError> {
+        let rsa = |size| RsaKeyPair::generate(size).map(Pair::Rsa);
+        let pair = match key_type {
+            KeyType::EcP256 => EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map(Pair::P256),
+            KeyType::EcP384 => EcdsaKeyPair::generate(&ECDSA_P384_SHA384_ASN1_SIGNING).map(Pair::P384),
+            KeyType::Rsa2048 => rsa(KeySize::Rsa2048),
+            KeyType::Rsa3072 => rsa(KeySize::Rsa3072),
+            KeyType::Rsa4096 => rsa(KeySize::Rsa4096),
+            KeyType::Ed25519 => Ed25519KeyPair::generate().map(Pair::Ed25519),
+        };
+        Ok(Self { pair: pair.map_err(|_| KeyError::Failed("be made"))?, hash })
+    }
+
+    /// Reads a PKCS #8 key, DER.
+    pub fn from_pkcs8(pkcs8: &[u8], hash: HashAlg) -> Option<Self> {
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8)
+            .map(Pair::P256)
+            .or_else(|_| EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_ASN1_SIGNING, pkcs8).map(Pair::P384))
+            .or_else(|_| Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8).map(Pair::Ed25519))
+            .or_else(|_| RsaKeyPair::from_pkcs8(pkcs8).map(Pair::Rsa))
+            .ok()?;
+        if let Pair::Rsa(key) = &pair
+            && !(256..=512).contains(&key.public_modulus_len())
+        {
+            return None;
+        }
+        Some(Self { pair, hash })
+    }
+
+    /// Reads a PKCS #8 key in PEM from a file that nobody else can read.
+    ///
+    /// # Errors
+    /// What is wrong with the file, and what to do.
+    pub fn from_pem_file(path: &Path, hash: HashAlg) -> Result<Self, KeyError> {
+        let text = files::read_key(path)?;
+        let not_a_key = || KeyError::NotAKey { path: path.display().to_string() };
+        let (label, der) = der::pem::decode_vec(text.as_bytes()).map_err(|_| not_a_key())?;
+        if label != "PRIVATE KEY" {
+            return Err(not_a_key());
+        }
+        Self::from_pkcs8(&der, hash).ok_or_else(not_a_key)
+    }
+
+    /// The key as PKCS #8, DER.
+    ///
+    /// # Errors
+    /// Where the cryptographic library fails.
+    pub fn to_pkcs8(&self) -> Result<Vec<u8>, KeyError> {
+        let der = match &self.pair {
+            Pair::P256(key) | Pair::P384(key) => key.to_pkcs8v1().map(|it| it.as_ref().to_vec()),
+            Pair::Rsa(key) => key.as_der().map(|it: Pkcs8V1Der<'_>| it.as_ref().to_vec()),
+            Pair::Ed25519(key) => key.to_pkcs8v1().map(|it| it.as_ref().to_vec()),
+        };
+        der.map_err(|_| KeyError::Failed("be written"))
+    }
+
+    /// Writes the key into a new file with mode 0600; one that is there is never overwritten.
+    ///
+    /// # Errors
+    /// Where the file is there already, or cannot be written.
+    pub fn write_new(&self, path: &Path) -> Result<(), KeyError> {
+        let text = der::pem::encode_string("PRIVATE KEY", LineEnding::LF, &self.to_pkcs8()?)
+            .map_err(|_| KeyError::Failed("be written"))?;
+        Ok(files::write_new(path, &text, 0o600)?)
+    }
+}
+
+impl SigningKey for FileKey {
+    fn spki_der(&self) -> Vec<u8> {
+        let der = |key: Result<PublicKeyX509Der<'_>, _>| key.map(|it| it.as_ref().to_vec()).unwrap_or_default();
+        match &self.pair {
+            Pair::P256(key) | Pair::P384(key) => der(key.public_key().as_der().map_err(drop)),
+            Pair::Rsa(key) => der(key.public_key().as_der().map_err(drop)),
+            Pair::Ed25519(key) => der(key.public_key().as_der().map_err(drop)),
+        }
+    }
+
+    fn algorithm(&self) -> AlgorithmIdentifierOwned {
+        let oid = match (&self.pair, self.hash) {
+            (Pair::P256(_), _) => ECDSA_SHA256,
+            (Pair::P384(_), _) => ECDSA_SHA384,
+            (Pair::Rsa(_), HashAlg::Sha256) => RSA_SHA256,
+            (Pair::Rsa(_), HashAlg::Sha384) => RSA_SHA384,
+            (Pair::Rsa(_), HashAlg::Sha512) => RSA_SHA512,
+            (Pair::Ed25519(_), _) => ED25519,
+        };
+        // RFC 4055 §5: RSA's parameters are NULL, all others' are absent.
+        let parameters = matches!(self.pair, Pair::Rsa(_)).then(der::Any::null);
+        AlgorithmIdentifierOwned { oid, parameters }
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        let random = SystemRandom::new();
+        let failed = |_| KeyError::Failed("sign");
+        match &self.pair {
+            Pair::P256(key) | Pair::P384(key) => {
+                key.sign(&random, message).map(|it| it.as_ref().to_vec()).map_err(failed)
+            }
+            Pair::Ed25519(key) => Ok(key.sign(message).as_ref().to_vec()),
+            Pair::Rsa(key) => {
+                let padding: &'static dyn signature::RsaEncoding = match self.hash {
+                    HashAlg::Sha256 => &signature::RSA_PKCS1_SHA256,
+                    HashAlg::Sha384 => &signature::RSA_PKCS1_SHA384,
+                    HashAlg::Sha512 => &signature::RSA_PKCS1_SHA512,
+                };
+                let mut signature = vec![0; key.public_modulus_len()];
+                key.sign(padding, &random, message, &mut signature).map_err(failed)?;
+                Ok(signature)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for FileKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FileKey(…)")
+    }
+}

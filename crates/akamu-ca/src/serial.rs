@@ -1,0 +1,50 @@
+//! Serial numbers (RFC 5280 §4.1.2.2).
+
+use std::fmt;
+
+/// A certificate's serial number: 16 octets, the first bit clear, not zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Serial([u8; 16]);
+
+impl Serial {
+    /// A serial number from random octets: 127 bits of them are kept.
+    pub fn from_random(mut octets: [u8; 16]) -> Self {
+        octets[0] &= 0x7f;
+        if octets == [0; 16] {
+            octets[15] = 1;
+        }
+        Self(octets)
+    }
+
+    /// The 16 octets, big-endian.
+    pub const fn as_octets(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// The number of a certificate: its INTEGER's content, padded to 16 octets. `None` where it is longer.
+    pub fn from_der_content(content: &[u8]) -> Option<Self> {
+        let mut octets = [0; 16];
+        let start = octets.len().checked_sub(content.len())?;
+        octets.get_mut(start..)?.copy_from_slice(content);
+        Some(Self(octets))
+    }
+}
+
+impl fmt::Display for Serial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_serial_is_positive() {
+        assert_eq!(Serial::from_random([0xff; 16]).as_octets()[0], 0x7f);
+        assert_ne!(Serial::from_random([0; 16]).as_octets(), &[0; 16]);
+        assert_eq!(Serial::from_der_content(&[0; 17]), None);
+        assert_eq!(Serial::from_der_content(&[1, 2]).unwrap().to_string(), "00000000000000000000000000000102");
+    }
+}

@@ -1,0 +1,12 @@
+DROP TABLE redeemed_nonces;
+DROP TABLE nonce_keys;
+DROP TABLE crls;
+DROP TABLE certificates;
+DROP TABLE validation_reports;
+DROP TABLE challenges;
+DROP TABLE order_authorizations;
+DROP TABLE authorizations;
+DROP TABLE orders;
+DROP TABLE account_thumbprints;
+DROP TABLE accounts;
+DROP TABLE facts;

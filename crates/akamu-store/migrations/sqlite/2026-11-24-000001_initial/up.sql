@@ -1,0 +1,119 @@
+CREATE TABLE facts (
+    name TEXT NOT NULL PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE accounts (
+    id BIGINT NOT NULL PRIMARY KEY,
+    status TEXT NOT NULL,
+    jwk TEXT NOT NULL,
+    thumbprint TEXT NOT NULL UNIQUE,
+    contact TEXT NOT NULL,
+    terms_agreed BOOLEAN NOT NULL,
+    created_at BIGINT NOT NULL
+);
+
+-- Every thumbprint that an account ever had: a TXT record hashed with an earlier key stays good.
+CREATE TABLE account_thumbprints (
+    account_id BIGINT NOT NULL REFERENCES accounts (id),
+    thumbprint TEXT NOT NULL,
+    added_at BIGINT NOT NULL,
+    PRIMARY KEY (account_id, thumbprint)
+) WITHOUT ROWID;
+
+CREATE TABLE orders (
+    id BLOB NOT NULL PRIMARY KEY,
+    account_id BIGINT NOT NULL REFERENCES accounts (id),
+    status TEXT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    error TEXT,
+    csr_digest BLOB,
+    serial BLOB,
+    tbs BLOB,
+    lease_token BLOB,
+    lease_expires_at BIGINT,
+    certificate_id BLOB
+) WITHOUT ROWID;
+CREATE INDEX orders_of_account ON orders (account_id, id);
+CREATE INDEX orders_processing ON orders (lease_expires_at) WHERE status = 'processing';
+
+CREATE TABLE authorizations (
+    id BLOB NOT NULL PRIMARY KEY,
+    account_id BIGINT NOT NULL REFERENCES accounts (id),
+    identifier_kind TEXT NOT NULL,
+    identifier_value TEXT NOT NULL,
+    status TEXT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    created_at BIGINT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX authorizations_of_identifier ON authorizations (account_id, identifier_value, identifier_kind, status);
+
+CREATE TABLE order_authorizations (
+    order_id BLOB NOT NULL REFERENCES orders (id),
+    position SMALLINT NOT NULL,
+    authorization_id BLOB NOT NULL REFERENCES authorizations (id),
+    PRIMARY KEY (order_id, position)
+) WITHOUT ROWID;
+CREATE INDEX orders_of_authorization ON order_authorizations (authorization_id);
+
+CREATE TABLE challenges (
+    authorization_id BLOB NOT NULL REFERENCES authorizations (id),
+    challenge_type TEXT NOT NULL,
+    position SMALLINT NOT NULL,
+    token TEXT,
+    status TEXT NOT NULL,
+    key_auth TEXT,
+    attempt SMALLINT NOT NULL,
+    lease_token BLOB,
+    lease_expires_at BIGINT,
+    validated_at BIGINT,
+    error TEXT,
+    PRIMARY KEY (authorization_id, challenge_type)
+) WITHOUT ROWID;
+-- The queue of validations: what is processing, by the end of its lease.
+CREATE INDEX challenges_processing ON challenges (lease_expires_at) WHERE status = 'processing';
+
+CREATE TABLE validation_reports (
+    authorization_id BLOB NOT NULL REFERENCES authorizations (id),
+    challenge_type TEXT NOT NULL,
+    number SMALLINT NOT NULL,
+    recorded_at BIGINT NOT NULL,
+    report BLOB NOT NULL,
+    PRIMARY KEY (authorization_id, challenge_type, number)
+) WITHOUT ROWID;
+
+CREATE TABLE certificates (
+    id BLOB NOT NULL PRIMARY KEY,
+    account_id BIGINT NOT NULL REFERENCES accounts (id),
+    order_id BLOB NOT NULL UNIQUE REFERENCES orders (id),
+    serial BLOB NOT NULL UNIQUE,
+    der BLOB NOT NULL,
+    chain_pem TEXT NOT NULL,
+    not_before BIGINT NOT NULL,
+    not_after BIGINT NOT NULL,
+    revoked_at BIGINT,
+    revocation_reason SMALLINT
+) WITHOUT ROWID;
+CREATE INDEX certificates_revoked ON certificates (not_after) WHERE revoked_at IS NOT NULL;
+
+CREATE TABLE crls (
+    number BIGINT NOT NULL PRIMARY KEY,
+    der BLOB NOT NULL,
+    this_update BIGINT NOT NULL,
+    next_update BIGINT NOT NULL
+);
+
+-- Several replicas share the keys that seal nonces, and what was redeemed.
+CREATE TABLE nonce_keys (
+    id BIGINT NOT NULL PRIMARY KEY,
+    octets BLOB NOT NULL,
+    created_at BIGINT NOT NULL
+);
+
+CREATE TABLE redeemed_nonces (
+    nonce BLOB NOT NULL PRIMARY KEY,
+    owner BLOB NOT NULL,
+    redeemed_at BIGINT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX redeemed_nonces_by_time ON redeemed_nonces (redeemed_at);

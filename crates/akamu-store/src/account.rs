@@ -1,0 +1,282 @@
+//! Accounts (RFC 8555 §7.1.2), their keys, and every thumbprint that they ever had.
+
+use akamu_proto::{AccountId, AccountStatus, Thumbprint, Timestamp};
+use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+
+use crate::connection::{AnyConnection, DbResult, corrupt, insert_if_new};
+use crate::error::StoreError;
+use crate::schema::{account_thumbprints, accounts, orders};
+use crate::store::Store;
+
+/// An account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Its id.
+    pub id: AccountId,
+    /// Its state.
+    pub status: AccountStatus,
+    /// Its current key: the canonical JWK (RFC 7638 §3).
+    pub jwk: String,
+    /// The current key's thumbprint.
+    pub thumbprint: Thumbprint,
+    /// Contact URLs.
+    pub contact: Vec<String>,
+    /// Whether the terms of service were agreed to.
+    pub terms_agreed: bool,
+}
+
+/// An account to be made.
+#[derive(Clone, Debug)]
+pub struct NewAccount {
+    /// Its id, drawn at random.
+    pub id: AccountId,
+    /// Its key: the canonical JWK.
+    pub jwk: String,
+    /// The key's thumbprint.
+    pub thumbprint: Thumbprint,
+    /// Contact URLs.
+    pub contact: Vec<String>,
+    /// Whether the terms of service were agreed to.
+    pub terms_agreed: bool,
+}
+
+/// What came of making an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccountCreated {
+    /// It is new.
+    Created(Account),
+    /// The key had an account already, in whatever state.
+    Existing(Account),
+}
+
+/// What came of a key change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyChanged {
+    /// The account has the new key.
+    Changed(Account),
+    /// The new key is this account's.
+    KeyInUse(AccountId),
+    /// The account is not valid any more, or has not the old key.
+    Conflict,
+}
+
+type Row = (i64, String, String, String, String, bool);
+
+const COLUMNS: (
+    accounts::id,
+    accounts::status,
+    accounts::jwk,
+    accounts::thumbprint,
+    accounts::contact,
+    accounts::terms_agreed,
+) = (accounts::id, accounts::status, accounts::jwk, accounts::thumbprint, accounts::contact, accounts::terms_agreed);
+
+fn account((id, status, jwk, thumbprint, contact, terms_agreed): Row) -> DbResult<Account> {
+    Ok(Account {
+        id: AccountId::from_i64(id).ok_or_else(|| corrupt("accounts.id"))?,
+        status: AccountStatus::from_word(&status).ok_or_else(|| corrupt("accounts.status"))?,
+        jwk,
+        thumbprint: thumbprint.parse().map_err(|_| corrupt("accounts.thumbprint"))?,
+        contact: serde_json::from_str(&contact).map_err(|_| corrupt("accounts.contact"))?,
+        terms_agreed,
+    })
+}
+
+fn by_id(connection: &mut AnyConnection, id: AccountId) -> DbResult<Option<Account>> {
+    accounts::table.find(id.as_i64()).select(COLUMNS).first::<Row>(connection).optional()?.map(account).transpose()
+}
+
+fn by_thumbprint(connection: &mut AnyConnection, thumbprint: &Thumbprint) -> DbResult<Option<Account>> {
+    let row = accounts::table.filter(accounts::thumbprint.eq(thumbprint.as_str().to_owned())).select(COLUMNS);
+    row.first::<Row>(connection).optional()?.map(account).transpose()
+}
+
+/// Whether the account may be used, read in the transaction that relies on it.
+pub(crate) fn is_valid(connection: &mut AnyConnection, id: AccountId) -> DbResult<bool> {
+    let status: Option<String> = match connection {
+        AnyConnection::Postgres(it) => {
+            accounts::table.find(id.as_i64()).select(accounts::status).for_share().first(it).optional()?
+        }
+        AnyConnection::Sqlite(it) => accounts::table.find(id.as_i64()).select(accounts::status).first(it).optional()?,
+    };
+    Ok(status.as_deref() == Some(AccountStatus::Valid.as_str()))
+}
+
+/// Every thumbprint that the account ever had, the current key's first, then the newest.
+pub(crate) fn thumbprints(connection: &mut AnyConnection, id: AccountId) -> DbResult<Vec<Thumbprint>> {
+    let current: Option<String> =
+        accounts::table.find(id.as_i64()).select(accounts::thumbprint).first(connection).optional()?;
+    let all: Vec<String> = account_thumbprints::table
+        .filter(account_thumbprints::account_id.eq(id.as_i64()))
+        .order(account_thumbprints::added_at.desc())
+        .select(account_thumbprints::thumbprint)
+        .load(connection)?;
+    let earlier = all.into_iter().filter(|it| Some(it) != current.as_ref());
+    current
+        .iter()
+        .cloned()
+        .chain(earlier)
+        .map(|it| it.parse().map_err(|_| corrupt("account_thumbprints.thumbprint")))
+        .collect()
+}
+
+fn keep_thumbprint(
+    connection: &mut AnyConnection,
+    id: AccountId,
+    thumbprint: &Thumbprint,
+    now: Timestamp,
+) -> DbResult<()> {
+    let row = (
+        account_thumbprints::account_id.eq(id.as_i64()),
+        account_thumbprints::thumbprint.eq(thumbprint.as_str()),
+        account_thumbprints::added_at.eq(now.unix_micros()),
+    );
+    insert_if_new!(connection, account_thumbprints::table, row).map(drop)
+}
+
+impl Store {
+    /// Makes an account, or finds the one that the key has.
+    ///
+    /// # Errors
+    /// Where the database fails, or the id is taken.
+    pub async fn account_create(&self, new: NewAccount, now: Timestamp) -> Result<AccountCreated, StoreError> {
+        self.write("account_create", move |connection| {
+            let contact = serde_json::to_string(&new.contact).unwrap_or_else(|_| "[]".to_owned());
+            let row = (
+                accounts::id.eq(new.id.as_i64()),
+                accounts::status.eq(AccountStatus::Valid.as_str()),
+                accounts::jwk.eq(&new.jwk),
+                accounts::thumbprint.eq(new.thumbprint.as_str()),
+                accounts::contact.eq(contact),
+                accounts::terms_agreed.eq(new.terms_agreed),
+                accounts::created_at.eq(now.unix_micros()),
+            );
+            if insert_if_new!(connection, accounts::table, row)? {
+                keep_thumbprint(connection, new.id, &new.thumbprint, now)?;
+            }
+            match by_thumbprint(connection, &new.thumbprint)? {
+                Some(found) if found.id == new.id => Ok(AccountCreated::Created(found)),
+                Some(found) => Ok(AccountCreated::Existing(found)),
+                // Only the id was taken.
+                None => Err(DieselError::DatabaseError(
+                    DatabaseErrorKind::UniqueViolation,
+                    Box::new("accounts.id".to_owned()),
+                )),
+            }
+        })
+        .await
+    }
+
+    /// The account with this id.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn account(&self, id: AccountId) -> Result<Option<Account>, StoreError> {
+        self.read("account", move |connection| by_id(connection, id)).await
+    }
+
+    /// The account whose current key has this thumbprint.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn account_by_thumbprint(&self, thumbprint: &Thumbprint) -> Result<Option<Account>, StoreError> {
+        let thumbprint = thumbprint.clone();
+        self.read("account_by_thumbprint", move |connection| by_thumbprint(connection, &thumbprint)).await
+    }
+
+    /// Every thumbprint that the account ever had, the current key's first.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn account_thumbprints(&self, id: AccountId) -> Result<Vec<Thumbprint>, StoreError> {
+        self.read("account_thumbprints", move |connection| thumbprints(connection, id)).await
+    }
+
+    /// Replaces the contact URLs of a valid account; `None` where there is none.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn account_update_contact(
+        &self,
+        id: AccountId,
+        contact: Vec<String>,
+        _: Timestamp,
+    ) -> Result<Option<Account>, StoreError> {
+        self.write("account_update_contact", move |connection| {
+            let contact = serde_json::to_string(&contact).unwrap_or_else(|_| "[]".to_owned());
+            let changed = diesel::update(accounts::table.find(id.as_i64()))
+                .filter(accounts::status.eq(AccountStatus::Valid.as_str()))
+                .set(accounts::contact.eq(contact))
+                .execute(connection)?;
+            if changed == 1 { by_id(connection, id) } else { Ok(None) }
+        })
+        .await
+    }
+
+    /// Closes a valid account for good (§7.3.6). Its unfinished orders become invalid; its validations' results are not
+    /// recorded any more. `None` where there is no such account.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn account_deactivate(&self, id: AccountId, _: Timestamp) -> Result<Option<Account>, StoreError> {
+        self.write("account_deactivate", move |connection| {
+            diesel::update(accounts::table.find(id.as_i64()))
+                .filter(accounts::status.eq(AccountStatus::Valid.as_str()))
+                .set(accounts::status.eq(AccountStatus::Deactivated.as_str()))
+                .execute(connection)?;
+            let error = crate::order::problem_text("the account was deactivated");
+            diesel::update(orders::table)
+                .filter(orders::account_id.eq(id.as_i64()))
+                .filter(orders::status.eq_any(["pending", "ready"]))
+                .set((orders::status.eq("invalid"), orders::error.eq(error)))
+                .execute(connection)?;
+            by_id(connection, id)
+        })
+        .await
+    }
+
+    /// Gives a valid account a new key (§7.3.5). The old thumbprint is kept.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn account_change_key(
+        &self,
+        id: AccountId,
+        old: &Thumbprint,
+        new_jwk: &str,
+        new: &Thumbprint,
+        now: Timestamp,
+    ) -> Result<KeyChanged, StoreError> {
+        let (old, new_jwk, new) = (old.clone(), new_jwk.to_owned(), new.clone());
+        let for_loser = new.clone();
+        let changed = self
+            .write("account_change_key", move |connection| {
+                match by_thumbprint(connection, &new)? {
+                    // Ours: the answer to an earlier try was lost.
+                    Some(found) if found.id == id && old != new => return Ok(KeyChanged::Changed(found)),
+                    Some(found) => return Ok(KeyChanged::KeyInUse(found.id)),
+                    None => {}
+                }
+                let changed = diesel::update(accounts::table.find(id.as_i64()))
+                    .filter(accounts::status.eq(AccountStatus::Valid.as_str()))
+                    .filter(accounts::thumbprint.eq(old.as_str()))
+                    .set((accounts::jwk.eq(&new_jwk), accounts::thumbprint.eq(new.as_str())))
+                    .execute(connection)?;
+                if changed == 0 {
+                    return Ok(KeyChanged::Conflict);
+                }
+                keep_thumbprint(connection, id, &new, now)?;
+                Ok(by_id(connection, id)?.map_or(KeyChanged::Conflict, KeyChanged::Changed))
+            })
+            .await;
+        match changed {
+            // Two accounts took the key at once; the row of the other one is there now.
+            Err(StoreError::Constraint(_)) => {
+                let winner = self.account_by_thumbprint(&for_loser).await?;
+                Ok(winner.map_or(KeyChanged::Conflict, |it| KeyChanged::KeyInUse(it.id)))
+            }
+            other => other,
+        }
+    }
+}

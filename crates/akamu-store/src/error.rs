@@ -1,0 +1,126 @@
+//! What can go wrong with the database. The texts carry no SQL, no path and no address; those are in `source()`.
+
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+
+/// An operation's failure. What an operation may decide is an outcome, never an error.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database cannot be reached or has no room; the same operation may succeed later.
+    #[error("the database cannot be used now")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Two rows that must not both be there: a caller drew an id or serial twice, or broke an order of operations.
+    #[error("the database refused a row")]
+    Constraint(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Something in the database cannot be read: it is damaged, or was changed by hand.
+    #[error("the database holds something that cannot be read")]
+    Corrupt(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The database refused a statement.
+    #[error("the database failed")]
+    Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The store has been closed.
+    #[error("the database is closed")]
+    Closed,
+}
+
+impl StoreError {
+    /// Whether a client should try again later (503).
+    pub const fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Closed)
+    }
+}
+
+impl From<DieselError> for StoreError {
+    fn from(error: DieselError) -> Self {
+        match &error {
+            DieselError::DatabaseError(kind, information) => match kind {
+                DatabaseErrorKind::UniqueViolation
+                | DatabaseErrorKind::ForeignKeyViolation
+                | DatabaseErrorKind::NotNullViolation
+                | DatabaseErrorKind::CheckViolation
+                | DatabaseErrorKind::RestrictViolation
+                | DatabaseErrorKind::ExclusionViolation => Self::Constraint(Box::new(error)),
+                DatabaseErrorKind::ClosedConnection
+                | DatabaseErrorKind::UnableToSendCommand
+                | DatabaseErrorKind::SerializationFailure
+                | DatabaseErrorKind::ReadOnlyTransaction => Self::Unavailable(Box::new(error)),
+                _ if is_passing(information.message()) => Self::Unavailable(Box::new(error)),
+                _ => Self::Failed(Box::new(error)),
+            },
+            DieselError::BrokenTransactionManager | DieselError::AlreadyInTransaction => {
+                Self::Unavailable(Box::new(error))
+            }
+            DieselError::DeserializationError(_) => Self::Corrupt(Box::new(error)),
+            _ => Self::Failed(Box::new(error)),
+        }
+    }
+}
+
+/// Whether a message of a kind that diesel does not name is about a state that may pass.
+fn is_passing(message: &str) -> bool {
+    const PASSING: &[&str] = &[
+        "database or disk is full",
+        "disk I/O error",
+        "database is locked",
+        "unable to open database file",
+        "attempt to write a readonly database",
+        "out of memory",
+        "interrupted",
+        "deadlock detected",
+        "terminating connection",
+        "the database system is",
+        "server closed the connection",
+        "statement timeout",
+        "could not connect",
+        "connection to server",
+    ];
+    PASSING.iter().any(|it| message.contains(it))
+}
+
+/// Why a database cannot be opened: one line for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL is of another kind.
+    #[error("{url:?} is no database URL; write sqlite://akamu.db or postgres://user@host/database")]
+    BadUrl {
+        /// The URL, without its password.
+        url: String,
+    },
+    /// The database does not answer, or refuses us.
+    #[error("cannot be reached: {reason}")]
+    Unreachable {
+        /// The database's own words.
+        reason: String,
+    },
+    /// The file is no SQLite database, or is damaged.
+    #[error("{path} is no usable SQLite database ({reason}); restore it from a backup, or move it away to begin anew")]
+    NotADatabase {
+        /// The file.
+        path: String,
+        /// SQLite's own words.
+        reason: String,
+    },
+    /// The schema is of a later version of this program.
+    #[error(
+        "the database was written by a newer version of akamu-server (it has migration {found}, this one knows {known}); run that version, or restore a backup"
+    )]
+    Newer {
+        /// The newest migration in the database.
+        found: String,
+        /// The newest one that this program has.
+        known: String,
+    },
+    /// Another process has been migrating for too long.
+    #[error(
+        "another server has been preparing the database for {waited_secs} s; if there is none, try again in a minute"
+    )]
+    Locked {
+        /// How long was waited.
+        waited_secs: u64,
+    },
+    /// A migration failed.
+    #[error("the schema could not be brought up to date: {reason}")]
+    Migration {
+        /// The database's own words.
+        reason: String,
+    },
+}
