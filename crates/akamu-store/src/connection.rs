@@ -19,7 +19,6 @@ pub(crate) enum AnyConnection {
 pub(crate) type DbResult<T> = Result<T, DieselError>;
 
 impl AnyConnection {
-
     /// The time by which leases are measured, in Unix microseconds, as an SQL expression: the database's on PostgreSQL,
     /// whose replicas' clocks disagree; `now` on SQLite, which has one owner.
     ///
