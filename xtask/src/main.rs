@@ -2,10 +2,54 @@
 
 #![expect(clippy::print_stdout, reason = "a command line tool: what it prints is what it is for")]
 
+mod e2e;
 mod failure;
+mod packages;
+mod postgres;
 mod process;
+mod tally;
+mod test;
 mod tidy;
 
-fn main() {
-    println!("{:?}", tidy::check(&process::project_root()));
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::Failure;
+use crate::packages::Installing;
+
+/// The project's own commands
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Run every test: house rules, unit and wire tests on both databases, real clients
+    Test(test::TestArgs),
+    /// Check the house rules alone: crate arrows, names, pages, links
+    Tidy,
+    /// Run real ACME clients against the server
+    E2e(e2e::E2eArgs),
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: &Task) -> Result<(), Failure> {
+    match task {
+        Task::Test(args) => test::run(args),
+        Task::Tidy => tidy::check(&process::project_root()),
+        Task::E2e(args) => e2e::run(args, Installing::Allowed),
+    }
 }

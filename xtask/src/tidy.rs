@@ -8,7 +8,7 @@ mod summary;
 mod unfinished;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::failure::{Context, Failure};
 
@@ -65,7 +65,7 @@ fn source_files(root: &Path) -> Result<Vec<SourceFile>, Failure> {
                 if path.is_dir() {
                     directories.push(path);
                 } else {
-                    files.push(source_file(root, path)?);
+                    files.push(source_file(root, &path)?);
                 }
             }
         }
@@ -82,9 +82,9 @@ fn is_source(root: &Path, path: &Path) -> bool {
     path.parent() != Some(root) || !NOT_SOURCE.iter().any(|directory| name == *directory)
 }
 
-fn source_file(root: &Path, path: PathBuf) -> Result<SourceFile, Failure> {
-    let octets = fs::read(&path).context(|| format!("cannot read {}", path.display()))?;
-    let relative = path.strip_prefix(root).unwrap_or(&path);
+fn source_file(root: &Path, path: &Path) -> Result<SourceFile, Failure> {
+    let octets = fs::read(path).context(|| format!("cannot read {}", path.display()))?;
+    let relative = path.strip_prefix(root).unwrap_or(path);
     Ok(SourceFile { path: relative.to_string_lossy().replace('\\', "/"), text: String::from_utf8(octets).ok() })
 }
 

@@ -43,7 +43,8 @@ pub(super) fn violations(packages: &[Package]) -> Vec<String> {
     let mut violations = Vec::new();
     for Package { name, knows } in packages {
         let Some((_, may_know)) = MAY_KNOW.iter().find(|(listed, _)| listed == name) else {
-            violations.push(format!("package {name} has no place yet: say in xtask/src/tidy/arrows.rs whom it may know"));
+            violations
+                .push(format!("package {name} has no place yet: say in xtask/src/tidy/arrows.rs whom it may know"));
             continue;
         };
         for dependency in knows {
