@@ -5,6 +5,8 @@ mod clock;
 mod connection_permits;
 mod connector;
 mod dial;
+mod dns_01;
+mod dns_persist_01;
 mod http_01;
 mod metered;
 mod probe;
@@ -13,6 +15,7 @@ mod resolver;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tls_alpn_01;
+mod txt_lookup;
 mod validator;
 
 pub use address_policy::{AddressPolicy, Refusal};
@@ -22,11 +25,15 @@ pub use clock::{Clock, Deadline, DeadlinePassed};
 #[cfg(feature = "net")]
 pub use connector::TcpConnector;
 pub use connector::{Connector, Stream};
+pub use dns_01::Dns01;
+pub use dns_persist_01::{AccountHashPrefix, BoundTo, DnsPersist01, hash_for};
 pub use http_01::Http01;
 pub use probe::Probe;
 pub use report::{
     ChallengeError, Conclusion, Entry, Event, Excerpt, MAX_REPORT_OCTETS, Transcript, Validated, ValidationReport,
 };
-pub use resolver::{Lookup, LookupError, Resolver, TxtRecord};
+#[cfg(feature = "net")]
+pub use resolver::{DnsClient, SystemServersError};
+pub use resolver::{LocalhostResolver, Lookup, LookupError, Resolver, TxtRecord};
 pub use tls_alpn_01::TlsAlpn01;
 pub use validator::{Expected, ValidationRequest, Validator, ValidatorSet};

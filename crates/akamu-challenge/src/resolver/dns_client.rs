@@ -1,0 +1,342 @@
+//! The real DNS, by a client of our own over hickory's messages: it shows each question, response code and alias, which
+//! a resolver that answers from a cache, a hosts file or a search list would hide.
+//!
+//! How one message travels is in `dns_client/exchange.rs`.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+
+use akamu_proto::DnsName;
+use async_trait::async_trait;
+use futures_util::future::{Either, select};
+use hickory_resolver::proto::op::{Message, ResponseCode};
+use hickory_resolver::proto::rr::{DNSClass, Name, RData, RecordType};
+use hickory_resolver::system_conf::read_system_conf;
+use tokio::time::Instant;
+
+use super::{Lookup, LookupError, Resolver, TxtRecord};
+use crate::report::millis;
+use crate::{Deadline, Event, Excerpt};
+
+mod exchange;
+
+use exchange::{Question, Reply};
+
+/// How many CNAME records are followed from one name.
+const MAX_CNAMES: usize = 10;
+
+/// How many records of one answer stand in the report.
+const MAX_SHOWN: usize = 16;
+
+/// Asks recursive name servers.
+///
+/// Each lookup is asked anew, of the first server, and of the next where one fails: each within (what is left of the
+/// deadline) ÷ (servers left). UDP comes first, TCP after a truncated answer. Aliases (CNAME) are followed one question
+/// at a time, ten at most.
+#[derive(Clone, Debug)]
+pub struct DnsClient {
+    servers: Arc<[SocketAddr]>,
+}
+
+/// The operating system's DNS servers could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the system's DNS servers cannot be read (/etc/resolv.conf)")]
+pub struct SystemServersError(#[source] Box<dyn std::error::Error + Send + Sync>);
+
+impl DnsClient {
+    /// A client of these servers, in this order.
+    pub fn new(servers: impl IntoIterator<Item = SocketAddr>) -> Self {
+        Self { servers: servers.into_iter().collect() }
+    }
+
+    /// A client of the servers that the operating system names at this moment (`nameserver` in /etc/resolv.conf).
+    ///
+    /// # Errors
+    /// The configuration cannot be read, or names no server.
+    pub fn system() -> Result<Self, SystemServersError> {
+        let (config, _) = read_system_conf().map_err(|error| SystemServersError(Box::new(error)))?;
+        Ok(Self::new(config.name_servers().iter().map(|it| {
+            let port = it.connections.first().map_or(53, |connection| connection.port);
+            SocketAddr::new(it.ip, port)
+        })))
+    }
+
+    /// The servers, in the order in which they are asked.
+    pub fn servers(&self) -> &[SocketAddr] {
+        &self.servers
+    }
+}
+
+#[async_trait]
+impl Resolver for DnsClient {
+    async fn txt(&self, name: &str, deadline: Deadline) -> Lookup<TxtRecord> {
+        let mut steps = Vec::new();
+        let outcome = self.records(name, RecordType::TXT, deadline, &mut steps).await;
+        Lookup { outcome: outcome.map(|data| data.iter().filter_map(txt_record).collect()), steps }
+    }
+
+    async fn addresses(&self, name: &DnsName, deadline: Deadline) -> Lookup<IpAddr> {
+        let (mut v6_steps, mut v4_steps, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+        let v6 = self.records(name.as_str(), RecordType::AAAA, deadline, &mut v6_steps);
+        let v4 = self.records(name.as_str(), RecordType::A, deadline, &mut v4_steps);
+        let (v6, v4) = both(v6, v4, deadline).await;
+        let outcome = match (v6, v4) {
+            (Ok(v6), Ok(v4)) => Ok(v6.into_iter().chain(v4).collect()),
+            (Ok(found), Err(error)) | (Err(error), Ok(found)) => {
+                if !error.is_absence() {
+                    let text = format!("one address family of {name} failed ({error}), the other did not");
+                    notes.push(Event::Note { text });
+                }
+                Ok(found)
+            }
+            (Err(v6), Err(v4)) => Err(more_telling(v6, v4)),
+        };
+        let steps = v6_steps.into_iter().chain(v4_steps).chain(notes).collect();
+        Lookup { outcome: outcome.map(|data: Vec<_>| data.iter().filter_map(RData::ip_addr).collect()), steps }
+    }
+}
+
+impl DnsClient {
+    /// The records of `name`, and of what it is an alias of; at least one.
+    async fn records(
+        &self,
+        name: &str,
+        record_type: RecordType,
+        deadline: Deadline,
+        steps: &mut Vec<Event>,
+    ) -> Result<Vec<RData>, LookupError> {
+        // Labels make the name absolute and may hold underscores.
+        let mut name = Name::from_labels(name.split('.').map(str::as_bytes)).map_err(|_| LookupError::BadName)?;
+        let mut seen = vec![name.clone()];
+        let mut first_server = 0;
+        loop {
+            let answer = self.ask(&name, record_type, &mut first_server, deadline, steps).await?;
+            let target = match read(&answer, &name, record_type)? {
+                Found::Records(records) => return Ok(records),
+                Found::Alias(target) => target,
+            };
+            if seen.contains(&target) {
+                return Err(LookupError::CnameLoop);
+            }
+            if seen.len() > MAX_CNAMES {
+                return Err(LookupError::TooManyCnames);
+            }
+            seen.push(target.clone());
+            name = target;
+        }
+    }
+
+    /// One question, put to each server until one answers it. `first_server` becomes the one that did: the next question
+    /// of a chain need not wait for a dead server again.
+    async fn ask(
+        &self,
+        name: &Name,
+        record_type: RecordType,
+        first_server: &mut usize,
+        deadline: Deadline,
+        steps: &mut Vec<Event>,
+    ) -> Result<Message, LookupError> {
+        let servers = self.servers_for(name);
+        let mut failure = None;
+        for asked in 0..servers.len() {
+            let index = (*first_server + asked) % servers.len();
+            let Some(&server) = servers.get(index) else { continue };
+            let share = deadline.share(servers.len() - asked);
+            if share.has_passed() {
+                break;
+            }
+            match ask_one(server, name, record_type, share, steps).await {
+                Ok(answer) => {
+                    *first_server = index;
+                    return Ok(answer);
+                }
+                Err(error) => {
+                    failure = Some(match failure {
+                        Some(earlier) => more_telling(earlier, error),
+                        None => error,
+                    });
+                }
+            }
+        }
+        Err(failure.unwrap_or(if servers.is_empty() { LookupError::NoServer } else { LookupError::Timeout }))
+    }
+
+    /// Who is asked about `name`. The answer depends on the name alone, so that an alias may lead to other servers.
+    fn servers_for(&self, _name: &Name) -> &[SocketAddr] {
+        &self.servers
+    }
+}
+
+/// Both outcomes. Once one family has addresses the other has a quarter of what is left: a server that ignores questions
+/// for AAAA must not use up the time that dialling needs.
+async fn both<F>(v6: F, v4: F, deadline: Deadline) -> (F::Output, F::Output)
+where
+    F: Future<Output = Result<Vec<RData>, LookupError>>,
+{
+    let wait = |found: &F::Output| if found.is_ok() { deadline.share(4) } else { deadline };
+    match select(pin!(v6), pin!(v4)).await {
+        Either::Left((v6, v4)) => {
+            let v4 = wait(&v6).bound(v4).await.unwrap_or(Err(LookupError::Timeout));
+            (v6, v4)
+        }
+        Either::Right((v4, v6)) => {
+            let v6 = wait(&v4).bound(v6).await.unwrap_or(Err(LookupError::Timeout));
+            (v6, v4)
+        }
+    }
+}
+
+/// Puts a question to one server; once more without EDNS where the server does not know that (RFC 6891 §6.2.2).
+async fn ask_one(
+    server: SocketAddr,
+    name: &Name,
+    record_type: RecordType,
+    deadline: Deadline,
+    steps: &mut Vec<Event>,
+) -> Result<Message, LookupError> {
+    let mut question = Question::new(name, record_type, true)?;
+    let mut message = exchange(server, &question, name, record_type, deadline, steps).await?;
+    if matches!(message.metadata.response_code, ResponseCode::FormErr | ResponseCode::NotImp) {
+        question = Question::new(name, record_type, false)?;
+        message = exchange(server, &question, name, record_type, deadline, steps).await?;
+    }
+    match message.metadata.response_code {
+        ResponseCode::NoError | ResponseCode::NXDomain => Ok(message),
+        ResponseCode::ServFail => Err(LookupError::ServFail),
+        ResponseCode::Refused => Err(LookupError::Refused),
+        code => Err(LookupError::ResponseCode(code.into())),
+    }
+}
+
+/// Sends a question over UDP and, where the answer was truncated, over TCP.
+async fn exchange(
+    server: SocketAddr,
+    question: &Question,
+    name: &Name,
+    record_type: RecordType,
+    deadline: Deadline,
+    steps: &mut Vec<Event>,
+) -> Result<Message, LookupError> {
+    let start = Instant::now();
+    let mut reply = deadline.bound(question.over_udp(server)).await.unwrap_or(Err(LookupError::Timeout));
+    let mut transport = "UDP";
+    if let Ok(Reply::Truncated) = reply {
+        steps.push(step(server, transport, name, record_type, "truncated".to_owned(), Vec::new(), start));
+        transport = "TCP";
+        reply = deadline.bound(question.over_tcp(server)).await.unwrap_or(Err(LookupError::Timeout));
+    }
+    let (outcome, shown) = match &reply {
+        Ok(Reply::Whole(message)) => (code_name(message.metadata.response_code), shown(message, name)),
+        Ok(Reply::Truncated) => ("truncated over TCP too".to_owned(), Vec::new()),
+        Err(error) => (error.to_string(), Vec::new()),
+    };
+    steps.push(step(server, transport, name, record_type, outcome, shown, start));
+    match reply? {
+        Reply::Whole(message) => Ok(message),
+        Reply::Truncated => Err(LookupError::Malformed),
+    }
+}
+
+enum Found {
+    Records(Vec<RData>),
+    Alias(Name),
+}
+
+/// What an answer says about `name` itself. What it says about other names, an alias's target among them, is not
+/// believed but asked for.
+fn read(answer: &Message, name: &Name, record_type: RecordType) -> Result<Found, LookupError> {
+    let own = || answer.answers.iter().filter(|it| it.name == *name && it.dns_class == DNSClass::IN);
+    let exists = answer.metadata.response_code == ResponseCode::NoError;
+    let records: Vec<_> = own().map(|it| &it.data).filter(|it| it.record_type() == record_type).cloned().collect();
+    if exists && !records.is_empty() {
+        return Ok(Found::Records(records));
+    }
+    // The response code is about the chain's last name (RFC 6604 §2), so an alias counts under NXDOMAIN too.
+    let alias = own().find_map(|it| if let RData::CNAME(target) = &it.data { Some(target.0.clone()) } else { None });
+    if let Some(target) = alias {
+        return Ok(Found::Alias(target));
+    }
+    if !exists {
+        return Err(LookupError::NxDomain);
+    }
+    let names_others = answer.authorities.iter().any(|it| it.record_type() == RecordType::NS);
+    if names_others && !answer.metadata.authoritative && !answer.metadata.recursion_available {
+        return Err(LookupError::Referral);
+    }
+    Err(LookupError::NoData)
+}
+
+/// The one of two failures that says more: an error that a server sent before silence, anything before absence.
+fn more_telling(a: LookupError, b: LookupError) -> LookupError {
+    let rank = |error: &LookupError| match error {
+        LookupError::NoData => 0,
+        LookupError::NxDomain => 1,
+        LookupError::Timeout => 2,
+        LookupError::Unreachable(_) => 3,
+        _ => 4,
+    };
+    if rank(&b) > rank(&a) { b } else { a }
+}
+
+fn txt_record(data: &RData) -> Option<TxtRecord> {
+    match data {
+        RData::TXT(txt) => Some(TxtRecord::new(txt.txt_data.iter().map(|it| it.to_vec()))),
+        _ => None,
+    }
+}
+
+fn step(
+    server: SocketAddr,
+    transport: &str,
+    name: &Name,
+    record_type: RecordType,
+    outcome: String,
+    answers: Vec<Excerpt>,
+    start: Instant,
+) -> Event {
+    Event::Lookup {
+        server: format!("{server} ({transport})"),
+        name: name_text(name),
+        record_type: record_type.into(),
+        outcome,
+        answers,
+        duration_ms: millis(start.elapsed()),
+    }
+}
+
+/// The records of the answer that are `name`'s own.
+fn shown(answer: &Message, name: &Name) -> Vec<Excerpt> {
+    let own = || answer.answers.iter().filter(|it| it.name == *name).map(|it| &it.data);
+    let text = |data: &RData| match data {
+        RData::TXT(txt) => Excerpt::new(txt.txt_data.concat()),
+        RData::CNAME(target) => Excerpt::new(format!("CNAME {}", name_text(&target.0))),
+        other => Excerpt::new(other.to_string()),
+    };
+    let mut shown: Vec<_> = own().take(MAX_SHOWN).map(text).collect();
+    let left_out = own().count().saturating_sub(MAX_SHOWN);
+    if left_out > 0 {
+        shown.push(Excerpt::new(format!("and {left_out} more")));
+    }
+    shown
+}
+
+/// A name in printable ASCII, without the dot at its end.
+fn name_text(name: &Name) -> String {
+    let ascii = name.to_ascii();
+    let text = ascii.strip_suffix('.').unwrap_or(&ascii);
+    text.chars().map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
+}
+
+fn code_name(code: ResponseCode) -> String {
+    match code {
+        ResponseCode::NoError => "NOERROR".to_owned(),
+        ResponseCode::FormErr => "FORMERR".to_owned(),
+        ResponseCode::ServFail => "SERVFAIL".to_owned(),
+        ResponseCode::NXDomain => "NXDOMAIN".to_owned(),
+        ResponseCode::NotImp => "NOTIMP".to_owned(),
+        ResponseCode::Refused => "REFUSED".to_owned(),
+        other => format!("response code {}", u16::from(other)),
+    }
+}
