@@ -4,6 +4,7 @@
 
 mod address_policy;
 mod dial;
+mod dns;
 mod http_01;
 mod net;
 mod report;
