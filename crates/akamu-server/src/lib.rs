@@ -1,1 +1,30 @@
-//! Placeholder
+#![doc = include_str!("../README.md")]
+
+mod admin;
+mod adopt;
+mod app;
+mod authenticated;
+mod authority_files;
+pub mod base_url;
+pub mod cli;
+mod command;
+pub mod config;
+mod error;
+mod hold;
+mod issuance;
+mod key_cache;
+mod listener;
+mod log;
+mod own_certificate;
+mod random;
+mod resource;
+mod revocation_list;
+mod router;
+mod shutdown;
+mod start;
+mod validation;
+mod validators;
+
+pub use command::run;
+pub use random::{Random, SystemRandom};
+pub use start::{Parts, Running, StartError, start};

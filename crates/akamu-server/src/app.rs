@@ -1,0 +1,60 @@
+//! What every handler has at hand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use akamu_ca::Issuer;
+use akamu_challenge::{Clock, ValidatorSet};
+use akamu_proto::DirectoryMeta;
+use akamu_store::Store;
+use bytes::Bytes;
+
+use crate::base_url::BaseUrl;
+use crate::hold::Holds;
+use crate::key_cache::KeyCache;
+use crate::random::Random;
+use crate::revocation_list::RevocationList;
+use crate::validation::Validations;
+
+/// The parts of the server, injected, and what it was configured to do.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) base_url: BaseUrl,
+    pub(crate) settings: Settings,
+    pub(crate) store: Store,
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) validators: ValidatorSet,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) keys: KeyCache,
+    pub(crate) holds: Arc<Holds>,
+    pub(crate) validations: Arc<Validations>,
+    pub(crate) revocation_list: RevocationList,
+    /// The directory, made once.
+    pub(crate) directory: Bytes,
+}
+
+/// The part of the configuration that requests depend on.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) meta: DirectoryMeta,
+    pub(crate) order_expiry: Duration,
+    pub(crate) authorization_expiry: Duration,
+    pub(crate) max_body_bytes: usize,
+    pub(crate) poll_hold: Duration,
+    pub(crate) issuer_domains: Vec<String>,
+    pub(crate) crl_validity: Duration,
+}
+
+impl App {
+    /// Returns when `changed` does, or when the time for which polls are held is over.
+    pub(crate) async fn wait_for(&self, changed: impl Future<Output = ()>) {
+        if self.settings.poll_hold.is_zero() {
+            return;
+        }
+        tokio::select! {
+            () = changed => {}
+            () = self.clock.sleep(self.settings.poll_hold) => {}
+        }
+    }
+}

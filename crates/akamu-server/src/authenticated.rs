@@ -1,0 +1,215 @@
+//! From octets to an authenticated request (RFC 8555 §6.2–§6.5). No handler of a POST runs without it.
+//!
+//! The order is: what is cheap and needs no key (content type, size, shape, algorithm, url, the nonce's authenticity
+//! and age), then the signature, then the nonce is redeemed, then the account's state. Nothing is written for a sender
+//! who proved nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use akamu_proto::{AccountStatus, Jwk, Jws, KeyReference, VerifyingKey};
+use akamu_store::{Account, NonceError};
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, Request};
+use http::header::CONTENT_TYPE;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+
+use crate::app::App;
+use crate::error::AcmeError;
+
+/// How long a request's body may take.
+const BODY: Duration = Duration::from_secs(60);
+
+/// What a POST's payload must be.
+pub(crate) trait Payload: Sized {
+    /// Reads the payload of a request whose signature was right.
+    fn parse(octets: &[u8]) -> Result<Self, AcmeError>;
+}
+
+/// An empty payload (RFC 8555 §6.3).
+#[derive(Debug)]
+pub(crate) struct PostAsGet;
+
+impl Payload for PostAsGet {
+    fn parse(octets: &[u8]) -> Result<Self, AcmeError> {
+        if octets.is_empty() { Ok(Self) } else { Err(AcmeError::PostAsGetExpected) }
+    }
+}
+
+/// A JSON object.
+#[derive(Debug)]
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> Payload for Json<T> {
+    fn parse(octets: &[u8]) -> Result<Self, AcmeError> {
+        // A list would be taken for a struct whose members it gives by position.
+        if octets.trim_ascii_start().first() != Some(&b'{') {
+            return Err(AcmeError::Payload { reason: "a JSON object is expected".to_owned() });
+        }
+        let value = serde_json::from_slice(octets).map_err(|error| AcmeError::Payload { reason: error.to_string() })?;
+        Ok(Self(value))
+    }
+}
+
+/// `None` for POST-as-GET, else a JSON object.
+impl<T: DeserializeOwned> Payload for Option<Json<T>> {
+    fn parse(octets: &[u8]) -> Result<Self, AcmeError> {
+        if octets.is_empty() { Ok(None) } else { Json::parse(octets).map(Some) }
+    }
+}
+
+/// The payload as it came: keyChange's is another JWS.
+impl Payload for Bytes {
+    fn parse(octets: &[u8]) -> Result<Self, AcmeError> {
+        Ok(Self::copy_from_slice(octets))
+    }
+}
+
+/// Signed by the key of a valid account, named by `kid`.
+#[derive(Debug)]
+pub(crate) struct ByAccount<P> {
+    pub(crate) account: Account,
+    pub(crate) payload: P,
+}
+
+/// Signed by the key in `jwk` (newAccount).
+#[derive(Debug)]
+pub(crate) struct ByKey<P> {
+    pub(crate) jwk: Jwk,
+    pub(crate) payload: P,
+}
+
+/// Signed by an account or by a key (revokeCert).
+#[derive(Debug)]
+pub(crate) enum Signer {
+    /// A valid account.
+    Account(Account),
+    /// A key.
+    Key(Jwk),
+}
+
+/// Signed by an account or by a key (revokeCert).
+#[derive(Debug)]
+pub(crate) struct ByEither<P> {
+    pub(crate) signer: Signer,
+    pub(crate) payload: P,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Policy {
+    Kid,
+    Jwk,
+    Either,
+}
+
+impl<P: Payload> FromRequest<Arc<App>> for ByAccount<P> {
+    type Rejection = AcmeError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, AcmeError> {
+        match authenticate(request, app, Policy::Kid).await? {
+            (Signer::Account(account), jws) => Ok(Self { account, payload: P::parse(jws.payload())? }),
+            (Signer::Key(_), _) => Err(AcmeError::KidExpected),
+        }
+    }
+}
+
+impl<P: Payload> FromRequest<Arc<App>> for ByKey<P> {
+    type Rejection = AcmeError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, AcmeError> {
+        match authenticate(request, app, Policy::Jwk).await? {
+            (Signer::Key(jwk), jws) => Ok(Self { jwk, payload: P::parse(jws.payload())? }),
+            (Signer::Account(_), _) => Err(AcmeError::JwkExpected),
+        }
+    }
+}
+
+impl<P: Payload> FromRequest<Arc<App>> for ByEither<P> {
+    type Rejection = AcmeError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, AcmeError> {
+        let (signer, jws) = authenticate(request, app, Policy::Either).await?;
+        Ok(Self { signer, payload: P::parse(jws.payload())? })
+    }
+}
+
+async fn authenticate(request: Request, app: &App, policy: Policy) -> Result<(Signer, Jws), AcmeError> {
+    let expected_url = app.base_url.of_path(request.uri().path());
+    check_content_type(&request)?;
+    let body = read_body(request.into_body(), app.settings.max_body_bytes).await?;
+    let jws = Jws::parse(&body)?;
+    let header = jws.header();
+    if header.url != expected_url {
+        return Err(AcmeError::WrongUrl { signed: header.url.chars().take(300).collect(), expected: expected_url });
+    }
+    let now = app.clock.now();
+    let nonce = header.nonce.as_deref().ok_or(AcmeError::NoNonce)?;
+    let nonce = app.store.nonce_check(nonce, now).map_err(nonce_error)?;
+    match &header.key {
+        KeyReference::Kid(_) if policy == Policy::Jwk => Err(AcmeError::JwkExpected),
+        KeyReference::Jwk(_) if policy == Policy::Kid => Err(AcmeError::KidExpected),
+        KeyReference::Jwk(jwk) => {
+            jws.verify(&VerifyingKey::new(jwk)?)?;
+            redeem(app, nonce, now).await?;
+            let jwk = (**jwk).clone();
+            Ok((Signer::Key(jwk), jws))
+        }
+        KeyReference::Kid(kid) => {
+            let no_such_account = || AcmeError::NoSuchAccount { kid: kid.chars().take(300).collect() };
+            let id = app.base_url.account_id(kid).ok_or_else(no_such_account)?;
+            let account = app.store.account(id).await?.ok_or_else(no_such_account)?;
+            jws.verify(&*app.keys.of_canonical(&account.jwk)?)?;
+            redeem(app, nonce, now).await?;
+            tracing::Span::current().record("account.id", account.id.as_i64());
+            if account.status != AccountStatus::Valid {
+                return Err(AcmeError::AccountNotValid { status: account.status });
+            }
+            Ok((Signer::Account(account), jws))
+        }
+    }
+}
+
+/// The inner JWS of keyChange (RFC 8555 §7.3.5): signed by the new key, for the same URL, without a nonce.
+pub(crate) fn verify_inner(octets: &[u8], url: &str) -> Result<(Jwk, Jws), AcmeError> {
+    let jws = Jws::parse(octets).map_err(AcmeError::InnerJws)?;
+    let KeyReference::Jwk(jwk) = &jws.header().key else {
+        return Err(AcmeError::KeyChange { reason: "the inner JWS must carry the new key as \"jwk\"" });
+    };
+    if jws.header().url != url {
+        return Err(AcmeError::KeyChange { reason: "the inner JWS must have the same \"url\" as the outer one" });
+    }
+    if jws.header().nonce.is_some() {
+        return Err(AcmeError::KeyChange { reason: "the inner JWS must not have a \"nonce\"" });
+    }
+    let key = VerifyingKey::new(jwk).map_err(|error| AcmeError::InnerJws(error.into()))?;
+    jws.verify(&key).map_err(AcmeError::InnerJws)?;
+    let jwk = (**jwk).clone();
+    Ok((jwk, jws))
+}
+
+fn nonce_error(error: NonceError) -> AcmeError {
+    match error {
+        NonceError::Malformed => AcmeError::NonceMalformed,
+        NonceError::Bad => AcmeError::BadNonce,
+    }
+}
+
+async fn redeem(app: &App, nonce: akamu_store::CheckedNonce, now: akamu_proto::Timestamp) -> Result<(), AcmeError> {
+    if app.store.nonce_redeem(nonce, now).await? { Ok(()) } else { Err(AcmeError::BadNonce) }
+}
+
+fn check_content_type(request: &Request) -> Result<(), AcmeError> {
+    let value = request.headers().get(CONTENT_TYPE).and_then(|it| it.to_str().ok()).ok_or(AcmeError::ContentType)?;
+    let essence = value.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/jose+json") { Ok(()) } else { Err(AcmeError::ContentType) }
+}
+
+async fn read_body(body: Body, limit: usize) -> Result<Bytes, AcmeError> {
+    let collected = tokio::time::timeout(BODY, Limited::new(body, limit).collect()).await;
+    match collected.map_err(|_| AcmeError::BodyTimeout)? {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(AcmeError::BodyTooLarge { limit }),
+        Err(_) => Err(AcmeError::BodyTruncated),
+    }
+}

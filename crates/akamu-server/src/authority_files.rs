@@ -1,0 +1,62 @@
+//! Where the CA's keys come from: the configured files, or the data directory, where the first start makes them.
+
+use std::path::{Path, PathBuf};
+
+use akamu_ca::{Authority, FirstRun, HashAlg, Issuer, KeyType, Profile};
+use akamu_proto::Timestamp;
+
+use crate::config::Config;
+use crate::random::Random;
+use crate::start::StartError;
+
+/// The certificate to trust.
+pub(crate) fn root_pem(data_dir: &Path) -> PathBuf {
+    Authority::new(data_dir).root_pem()
+}
+
+/// Makes the data directory, where there is none.
+pub(crate) fn create_data_dir(data_dir: &Path) -> Result<(), StartError> {
+    Authority::create_directory(data_dir).map_err(|error| StartError::new(format!("data_dir: {error}")))
+}
+
+/// Reads the issuer; makes one only together with a new database: a server that has lost its keys must not go on with
+/// others.
+pub(crate) fn open_or_make(
+    config: &Config,
+    profile: Profile,
+    database_is_new: bool,
+    random: &dyn Random,
+    now: Timestamp,
+) -> Result<Issuer, StartError> {
+    let hash: HashAlg = config.ca.hash_alg.parse().map_err(|error| StartError::new(format!("ca.hash_alg: {error}")))?;
+    let key_type: KeyType =
+        config.ca.key_type.parse().map_err(|error| StartError::new(format!("ca.key_type: {error}")))?;
+    let authority = Authority::new(&config.data_dir);
+    if let (Some(key_file), Some(cert_file)) = (&config.ca.key_file, &config.ca.cert_file) {
+        let issuer = Issuer::load(key_file, cert_file, profile, hash, now)
+            .map_err(|error| StartError::new(format!("ca.key_file, ca.cert_file: {error}")))?;
+        authority.write_root(issuer.root_der()).map_err(|error| StartError::new(error.to_string()))?;
+        return Ok(issuer);
+    }
+    if authority.exists() {
+        return authority.load(profile, hash, now).map_err(|error| StartError::new(error.to_string()));
+    }
+    if !database_is_new {
+        return Err(StartError::new(format!(
+            "{}: the database has an issuer, and its keys are not here; restore keys/ from the backup, copy the first server's, or set ca.key_file and ca.cert_file",
+            config.data_dir.join("keys").display()
+        )));
+    }
+    let first_run = FirstRun {
+        key_type,
+        hash,
+        common_name: config.ca.common_name.clone(),
+        organization: config.ca.organization.clone(),
+        ca_validity_years: config.ca.ca_validity_years,
+    };
+    let issuer = authority
+        .create(&first_run, profile, &mut |octets| random.fill(octets), now)
+        .map_err(|error| StartError::new(error.to_string()))?;
+    tracing::info!(root = %authority.root_pem().display(), "a new CA is made");
+    Ok(issuer)
+}

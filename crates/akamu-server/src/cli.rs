@@ -1,0 +1,67 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The Akāmu ACME certificate authority.
+///
+/// Without a configuration file, --base-url and any AKAMU_* variable it runs a trial CA on https://localhost:14000.
+#[derive(Debug, Parser)]
+#[command(name = "akamu-server", version, args_conflicts_with_subcommands = true)]
+pub struct Arguments {
+    /// What to do; `serve` where nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The options of `serve`.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server (the default)
+    Serve(Options),
+    /// Print the configuration that is in force, each value with its origin, secrets hidden
+    Config(Options),
+    /// Show another issuer or base_url than the database knows, and with --yes record it
+    Adopt {
+        /// The options of `serve`.
+        #[command(flatten)]
+        options: Options,
+        /// Record it.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Options {
+    /// Configuration file [default: ./config.toml, where there is one]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Directory of the database and the keys [default: ./akamu-data]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Address and port to listen on [default: 0.0.0.0:443]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
+    /// The URL that clients use, like https://acme.example.com
+    #[arg(long, value_name = "URL")]
+    pub base_url: Option<String>,
+    /// How log lines are written, on standard error
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON object a line
+    Json,
+}

@@ -1,0 +1,152 @@
+//! What the binary does: from the command line to an exit status.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use akamu_challenge::SystemClock;
+use clap::Parser as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::{Arguments, Command, Options};
+use crate::config::{self, Loaded, Sources};
+use crate::random::SystemRandom;
+use crate::start::{self, Parts, Running, StartError};
+use crate::{authority_files, log};
+
+/// sysexits.h: the configuration is wrong.
+const EX_CONFIG: u8 = 78;
+/// sysexits.h: the service cannot be had (a port, a file, the database).
+const EX_UNAVAILABLE: u8 = 69;
+
+/// Runs the command line. `environment` and `working_directory` are arguments, so that nothing else reads them.
+pub async fn run(
+    arguments: impl IntoIterator<Item = String>,
+    environment: BTreeMap<String, String>,
+    working_directory: PathBuf,
+) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let command = arguments.command.unwrap_or(Command::Serve(arguments.options));
+    let options = match &command {
+        Command::Serve(options) | Command::Config(options) | Command::Adopt { options, .. } => options.clone(),
+    };
+    if let Err(error) = log::start(options.log_format, environment.get("RUST_LOG").map(String::as_str)) {
+        return fail(&error, EX_CONFIG);
+    }
+    let path = environment.get("PATH").cloned().unwrap_or_default();
+    let loaded = match config::load(&sources(options, environment, working_directory)) {
+        Ok(loaded) => loaded,
+        Err(error) => return fail(&error, EX_CONFIG),
+    };
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let outcome = match command {
+        Command::Serve(_) => serve(&loaded, &path).await,
+        Command::Config(_) => print(&config::show(&loaded)),
+        Command::Adopt { yes, .. } => match crate::adopt::adopt(&loaded.config, parts(), yes).await {
+            Ok(text) => print(&text),
+            Err(error) => Err(error),
+        },
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, EX_UNAVAILABLE),
+    }
+}
+
+fn sources(options: Options, environment: BTreeMap<String, String>, working_directory: PathBuf) -> Sources {
+    Sources {
+        config: options.config,
+        data_dir: options.data_dir,
+        listen: options.listen,
+        base_url: options.base_url,
+        environment,
+        working_directory,
+    }
+}
+
+fn parts() -> Parts {
+    Parts { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), validators: None, listener: None }
+}
+
+fn fail(error: &dyn std::fmt::Display, status: u8) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "akamu-server: {error}");
+    ExitCode::from(status)
+}
+
+fn print(text: &str) -> Result<(), StartError> {
+    let mut out = std::io::stdout();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| StartError::new(format!("standard output: {error}")))
+}
+
+async fn serve(loaded: &Loaded, path: &str) -> Result<(), StartError> {
+    let config = &loaded.config;
+    let mut terminate = signals(SignalKind::terminate())?;
+    let mut interrupt = signals(SignalKind::interrupt())?;
+    if config.trial {
+        tracing::warn!(
+            "this is a trial: no configuration was found. Loopback only, loopback targets allowed, http-01 probes port {} and tls-alpn-01 port {}, names under .localhost are loopback, dns-persist-01 is not offered, everything lies in {}",
+            config.server.http_validation_port,
+            config.server.tls_validation_port,
+            config.data_dir.display()
+        );
+    }
+    let running = start::start(config, parts()).await?;
+    print(&ready_text(loaded, &running, path))?;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    running.shut_down().await;
+    Ok(())
+}
+
+fn signals(kind: SignalKind) -> Result<tokio::signal::unix::Signal, StartError> {
+    signal(kind).map_err(|error| StartError::new(format!("signals cannot be received: {error}")))
+}
+
+/// What is printed once requests are answered: the directory, what to trust, and for a trial a command that works.
+fn ready_text(loaded: &Loaded, running: &Running, path: &str) -> String {
+    let config = &loaded.config;
+    let directory = running.directory_url();
+    let mut text = format!("directory  {directory}\n");
+    let root = authority_files::root_pem(&config.data_dir);
+    let root = std::fs::canonicalize(&root).unwrap_or(root);
+    let sha256: String = running.root_sha256.iter().map(|octet| format!("{octet:02x}")).collect();
+    text.push_str(&format!("root       {}\nSHA-256    {sha256}\n", root.display()));
+    if config.trial {
+        let has_certbot = path.split(':').any(|directory| Path::new(directory).join("certbot").is_file());
+        let get_certbot = if has_certbot {
+            String::new()
+        } else {
+            "There is no certbot in PATH. To get one: python3 -m venv ~/certbot && ~/certbot/bin/pip install certbot && PATH=~/certbot/bin:$PATH\n\n".to_owned()
+        };
+        text.push_str(&format!(
+            "\nIn another terminal, in any directory, a first certificate:\n\n{get_certbot}{}\n",
+            certbot_line(&root, config.server.http_validation_port, &directory)
+        ));
+    }
+    text
+}
+
+fn certbot_line(root: &Path, port: u16, directory: &str) -> String {
+    let root = root.to_string_lossy();
+    let plain = root.bytes().all(|c| c.is_ascii_alphanumeric() || b"/._-+".contains(&c));
+    let root = if plain { root.into_owned() } else { format!("'{}'", root.replace('\'', r"'\''")) };
+    format!(
+        "REQUESTS_CA_BUNDLE={root} certbot certonly --standalone --http-01-port {port} -d demo.localhost --server {directory} --config-dir ~/akamu-certbot/config --work-dir ~/akamu-certbot/work --logs-dir ~/akamu-certbot/logs -n --agree-tos --register-unsafely-without-email"
+    )
+}

@@ -1,0 +1,128 @@
+//! The configuration: defaults, then config.toml, then AKAMU_* variables, then flags (the later wins).
+//!
+//! Every key is declared once, in [`keys`]; [`load`] merges and judges, [`show`] prints what is in force.
+
+mod keys;
+mod load;
+mod show;
+mod trial;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use akamu_proto::DnsName;
+use ipnet::IpNet;
+use serde::Deserialize;
+
+pub use keys::{KEYS, Key, Kind};
+pub use load::{ConfigError, Loaded, Sources, load};
+pub use show::show;
+pub use trial::TRIAL_DIR;
+
+use crate::base_url::BaseUrl;
+
+/// What the server runs with. The keys are explained in [`KEYS`].
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "each key is explained once, in KEYS")]
+pub struct Config {
+    pub listen_addr: SocketAddr,
+    pub base_url: BaseUrl,
+    pub data_dir: PathBuf,
+    pub database: DatabaseConfig,
+    pub ca: CaConfig,
+    pub tls: TlsConfig,
+    #[serde(default)]
+    pub admin: AdminConfig,
+    pub server: ServerConfig,
+    /// Whether this is the trial that runs without any configuration.
+    #[serde(skip)]
+    pub trial: bool,
+}
+
+/// `[database]`
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "each key is explained once, in KEYS")]
+pub struct DatabaseConfig {
+    pub url: String,
+    pub max_connections: u32,
+}
+
+/// `[ca]`
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "each key is explained once, in KEYS")]
+pub struct CaConfig {
+    pub key_file: Option<PathBuf>,
+    pub cert_file: Option<PathBuf>,
+    pub key_type: String,
+    pub hash_alg: String,
+    pub validity_days: u32,
+    pub ca_validity_years: u32,
+    pub common_name: String,
+    pub organization: Option<String>,
+    pub http_listen_addr: Option<SocketAddr>,
+    pub crl_url: Option<String>,
+    pub issuer_url: Option<String>,
+    pub crl_next_update_secs: u64,
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "each key is explained once, in KEYS")]
+pub struct TlsConfig {
+    pub enabled: bool,
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[expect(missing_docs, reason = "each key is explained once, in KEYS")]
+pub struct AdminConfig {
+    pub listen_addr: Option<SocketAddr>,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "each key is explained once, in KEYS")]
+pub struct ServerConfig {
+    pub terms_of_service_url: Option<String>,
+    pub website_url: Option<String>,
+    pub order_expiry_secs: u64,
+    pub authz_expiry_secs: u64,
+    pub max_body_bytes: usize,
+    pub nonce_lifetime_secs: u64,
+    pub dns_persist_issuer_domain: Option<String>,
+    #[serde(default)]
+    pub dns_persist_issuer_domains: Vec<String>,
+    pub dns_resolver_addr: Option<SocketAddr>,
+    pub dns_persist_resolver_addr: Option<SocketAddr>,
+    pub address_resolver_addr: Option<SocketAddr>,
+    pub http_validation_port: u16,
+    pub tls_validation_port: u16,
+    pub validation_timeout_secs: u64,
+    pub max_concurrent_validations: usize,
+    #[serde(default)]
+    pub validation_allow_networks: Vec<IpNet>,
+    #[serde(default)]
+    pub validation_deny_networks: Vec<IpNet>,
+    pub poll_hold_ms: u64,
+}
+
+impl ServerConfig {
+    /// The issuer domains of dns-persist-01; empty: the type is not offered.
+    pub fn issuer_domains(&self) -> Vec<DnsName> {
+        let texts = self.dns_persist_issuer_domain.iter().chain(&self.dns_persist_issuer_domains);
+        texts.filter_map(|it| DnsName::parse(it.strip_suffix('.').unwrap_or(it)).ok()).collect()
+    }
+
+    /// How long one validation may take.
+    pub const fn validation_timeout(&self) -> Duration {
+        Duration::from_secs(self.validation_timeout_secs)
+    }
+
+    /// How long a poll is held; zero: not at all.
+    pub const fn poll_hold(&self) -> Duration {
+        Duration::from_millis(self.poll_hold_ms)
+    }
+}

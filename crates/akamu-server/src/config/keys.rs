@@ -1,0 +1,204 @@
+//! Every key of the configuration, declared once: its kind, its default, and what it is for.
+
+/// How the text of an environment variable is read, and how a value is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Text, as it stands.
+    Text,
+    /// Text that may hold a password (a URL's), which is not shown.
+    SecretUrl,
+    /// A path: relative ones in config.toml start at its directory, others at the working directory.
+    Path,
+    /// A whole number.
+    Number,
+    /// `true` or `false`.
+    Bool,
+    /// A list of texts; in a variable separated by commas.
+    List,
+}
+
+/// A key of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Its place, with dots: `server.http_validation_port`.
+    pub path: &'static str,
+    /// How its value is written.
+    pub kind: Kind,
+    /// The default, as TOML; `None` where there is none.
+    pub default: Option<&'static str>,
+    /// What it is for.
+    pub help: &'static str,
+}
+
+const fn key(path: &'static str, kind: Kind, default: Option<&'static str>, help: &'static str) -> Key {
+    Key { path, kind, default, help }
+}
+
+/// Every key, in the order in which they are shown.
+pub const KEYS: &[Key] = &[
+    key("listen_addr", Kind::Text, Some("\"0.0.0.0:443\""), "Address and port of the ACME server."),
+    key(
+        "base_url",
+        Kind::Text,
+        None,
+        "The URL that clients use, without a trailing slash: https://acme.example.com, with a path where a proxy adds one. Required. It names every account for ever: choose it once.",
+    ),
+    key("data_dir", Kind::Path, Some("\"./akamu-data\""), "Directory of the database, root.pem and keys/."),
+    key(
+        "database.url",
+        Kind::SecretUrl,
+        Some("\"sqlite://akamu.db\""),
+        "sqlite://FILE (relative to data_dir) or postgres://USER:PASSWORD@HOST/DATABASE.",
+    ),
+    key("database.max_connections", Kind::Number, Some("10"), "The most connections to the database."),
+    key(
+        "ca.key_file",
+        Kind::Path,
+        None,
+        "Private key of the issuing certificate, PKCS #8 PEM. Absent: made at the first start.",
+    ),
+    key(
+        "ca.cert_file",
+        Kind::Path,
+        None,
+        "The issuing certificate, then its chain up to the root, PEM. Goes with ca.key_file.",
+    ),
+    key(
+        "ca.key_type",
+        Kind::Text,
+        Some("\"ec-p256\""),
+        "Kind of the keys that the first start makes: ec-p256, ec-p384, rsa-2048, rsa-3072, rsa-4096 or ed25519.",
+    ),
+    key(
+        "ca.hash_alg",
+        Kind::Text,
+        Some("\"sha256\""),
+        "Hash of RSA signatures: sha256, sha384 or sha512. EC and Ed25519 keys have one hash each.",
+    ),
+    key("ca.validity_days", Kind::Number, Some("90"), "Validity of a certificate, in days."),
+    key(
+        "ca.ca_validity_years",
+        Kind::Number,
+        Some("10"),
+        "Validity of the issuing certificate that the first start makes, in years; the root's is twice that.",
+    ),
+    key(
+        "ca.common_name",
+        Kind::Text,
+        Some("\"Akamu\""),
+        "Common name of the CA that the first start makes; \"Root\" and \"Issuing CA\" are added.",
+    ),
+    key("ca.organization", Kind::Text, None, "Organization in the CA's names."),
+    key(
+        "ca.http_listen_addr",
+        Kind::Text,
+        None,
+        "Address and port of a plain HTTP listener for /ca/ alone: the CRL and the issuer's certificate.",
+    ),
+    key(
+        "ca.crl_url",
+        Kind::Text,
+        None,
+        "URL of the CRL in certificates (http, not https). Absent: with ca.http_listen_addr its /ca/crl at base_url's host, else none.",
+    ),
+    key(
+        "ca.issuer_url",
+        Kind::Text,
+        None,
+        "URL of the issuer's certificate in certificates (http, not https). Absent: as for ca.crl_url, /ca/issuer.der.",
+    ),
+    key(
+        "ca.crl_next_update_secs",
+        Kind::Number,
+        Some("86400"),
+        "How long a CRL may be used, in seconds; a new one is made at half of that and at each revocation.",
+    ),
+    key("tls.enabled", Kind::Bool, Some("true"), "false: plain HTTP, for a proxy that ends TLS."),
+    key(
+        "tls.cert_file",
+        Kind::Path,
+        None,
+        "The server's own certificate chain, PEM. Absent: one for base_url's host by our own CA, renewed by itself.",
+    ),
+    key("tls.key_file", Kind::Path, None, "Its private key, PKCS #8 PEM."),
+    key(
+        "admin.listen_addr",
+        Kind::Text,
+        None,
+        "Address and port of /healthz and /readyz, plain HTTP. Absent: no such listener.",
+    ),
+    key("server.terms_of_service_url", Kind::Text, None, "Terms of service that a new account must agree to."),
+    key("server.website_url", Kind::Text, None, "A page about the CA, for the directory."),
+    key("server.order_expiry_secs", Kind::Number, Some("86400"), "How long an order may take, in seconds."),
+    key("server.authz_expiry_secs", Kind::Number, Some("86400"), "How long an authorization may be used, in seconds."),
+    key("server.max_body_bytes", Kind::Number, Some("131072"), "The largest request body, in octets."),
+    key("server.nonce_lifetime_secs", Kind::Number, Some("3600"), "How long a nonce may be used, in seconds."),
+    key(
+        "server.dns_persist_issuer_domain",
+        Kind::Text,
+        None,
+        "Issuer domain of dns-persist-01. Absent, as is the next one: the type is not offered.",
+    ),
+    key("server.dns_persist_issuer_domains", Kind::List, None, "Several issuer domains of dns-persist-01."),
+    key(
+        "server.dns_resolver_addr",
+        Kind::Text,
+        None,
+        "DNS server of dns-01 and dns-persist-01, address and port. Absent: the system's.",
+    ),
+    key(
+        "server.dns_persist_resolver_addr",
+        Kind::Text,
+        None,
+        "DNS server of dns-persist-01 alone. Absent: that of server.dns_resolver_addr.",
+    ),
+    key(
+        "server.address_resolver_addr",
+        Kind::Text,
+        None,
+        "DNS server for the addresses that http-01 and tls-alpn-01 probe. Absent: the system's.",
+    ),
+    key("server.http_validation_port", Kind::Number, Some("80"), "Port that http-01 probes."),
+    key("server.tls_validation_port", Kind::Number, Some("443"), "Port that tls-alpn-01 probes."),
+    key("server.validation_timeout_secs", Kind::Number, Some("10"), "How long one validation may take, in seconds."),
+    key(
+        "server.max_concurrent_validations",
+        Kind::Number,
+        Some("1024"),
+        "The most validations at once; a quarter of it for one account.",
+    ),
+    key(
+        "server.validation_allow_networks",
+        Kind::List,
+        None,
+        "Networks that may be probed although the address policy refuses them: [\"127.0.0.0/8\"].",
+    ),
+    key(
+        "server.validation_deny_networks",
+        Kind::List,
+        None,
+        "Networks that may not be probed; stronger than the allowed ones.",
+    ),
+    key(
+        "server.poll_hold_ms",
+        Kind::Number,
+        Some("2000"),
+        "How long a poll of a running validation waits for its end, in milliseconds; 0: not at all.",
+    ),
+];
+
+/// The key with this path.
+pub(super) fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// The known key whose spelling is nearest to `path`, where one is near.
+pub(super) fn nearest(path: &str) -> Option<&'static str> {
+    let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
+    let score = |key: &Key| {
+        strsim::normalized_damerau_levenshtein(path, key.path)
+            .max(strsim::normalized_damerau_levenshtein(&last(path), &last(key.path)))
+    };
+    let best = KEYS.iter().max_by(|a, b| score(a).total_cmp(&score(b)))?;
+    (score(best) > 0.6).then_some(best.path)
+}

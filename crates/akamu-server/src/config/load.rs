@@ -1,0 +1,317 @@
+//! Merges the sources of the configuration, and says in one line each what is wrong with them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use figment::providers::{Format as _, Toml};
+use figment::value::{Dict, Map, Tag, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+
+use super::keys::{self, KEYS, Key, Kind};
+use super::{Config, trial};
+
+/// Where the configuration comes from. The environment is an argument, so that a test can have its own.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// `--config`.
+    pub config: Option<PathBuf>,
+    /// `--data-dir`.
+    pub data_dir: Option<PathBuf>,
+    /// `--listen`.
+    pub listen: Option<String>,
+    /// `--base-url`.
+    pub base_url: Option<String>,
+    /// The environment.
+    pub environment: BTreeMap<String, String>,
+    /// The directory at which relative paths start.
+    pub working_directory: PathBuf,
+}
+
+/// A configuration that can be run.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What is in force.
+    pub config: Config,
+    /// Things that look like mistakes and are none for sure, one line each.
+    pub warnings: Vec<String>,
+    pub(super) merged: Figment,
+    pub(super) file: Option<PathBuf>,
+}
+
+/// What is wrong with the configuration: a line for each mistake.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct ConfigError(pub Vec<String>);
+
+impl ConfigError {
+    pub(super) fn one(line: impl Into<String>) -> Self {
+        Self(vec![line.into()])
+    }
+}
+
+/// One value, or the values of one kind, under a name that a person recognises.
+struct Named {
+    name: String,
+    values: Dict,
+}
+
+impl Provider for Named {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.name.clone())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Profile::Default.collect(self.values.clone()))
+    }
+}
+
+/// The default of every key that has one.
+fn defaults() -> Figment {
+    let text: String = KEYS.iter().filter_map(|key| Some(format!("{} = {}\n", key.path, key.default?))).collect();
+    let values = Figment::from(Toml::string(&text)).extract::<Dict>().unwrap_or_default();
+    Figment::from(Named { name: "default".to_owned(), values })
+}
+
+/// Merges everything and reads it.
+///
+/// # Errors
+/// Every unknown key, or else the first value that cannot be taken.
+pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+    let file = config_file(sources)?;
+    let mut mistakes = Vec::new();
+    let mut warnings = Vec::new();
+    let variables = variables(sources, &mut mistakes, &mut warnings);
+    let is_trial = file.is_none() && sources.base_url.is_none() && variables.is_empty() && mistakes.is_empty();
+
+    let mut merged = defaults();
+    if is_trial {
+        merged = merged.merge(Named { name: "trial".to_owned(), values: trial::values() });
+    }
+    if let Some(file) = &file {
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| ConfigError::one(format!("{}: cannot be read: {error}", file.display())))?;
+        let document = toml_edit::ImDocument::parse(text.as_str()).map_err(|error| {
+            let line = error.span().map_or(1, |span| line_of(&text, span.start));
+            ConfigError::one(format!("{} line {line}: {}", file.display(), error.message().replace('\n', "; ")))
+        })?;
+        unknown_keys(document.as_table(), "", &text, file, &mut mistakes);
+        merged = merged.merge(Toml::file_exact(file));
+    }
+    for variable in variables {
+        merged = merged.merge(variable);
+    }
+    for (flag, path, value) in [
+        ("--data-dir", "data_dir", sources.data_dir.as_ref().map(|it| it.to_string_lossy().into_owned())),
+        ("--listen", "listen_addr", sources.listen.clone()),
+        ("--base-url", "base_url", sources.base_url.clone()),
+    ] {
+        if let Some(value) = value {
+            merged = merged.merge(Named {
+                name: flag.to_owned(),
+                values: figment::util::nest(path, value.into()).into_dict().unwrap_or_default(),
+            });
+        }
+    }
+    if !mistakes.is_empty() {
+        return Err(ConfigError(mistakes));
+    }
+    if merged.find_value("base_url").is_err() {
+        return Err(ConfigError::one(format!(
+            "base_url is missing: write base_url = \"https://acme.example.com\" into {}, or give --base-url",
+            file.as_deref().unwrap_or(Path::new("config.toml")).display()
+        )));
+    }
+    let mut config: Config = merged.extract().map_err(|error| explain(error, &merged, file.as_deref()))?;
+    config.trial = is_trial;
+    resolve_paths(&mut config, &merged, sources);
+    check(&config, &merged, file.as_deref())?;
+    Ok(Loaded { config, warnings, merged, file })
+}
+
+fn config_file(sources: &Sources) -> Result<Option<PathBuf>, ConfigError> {
+    let absolute = |path: &Path| sources.working_directory.join(path);
+    match &sources.config {
+        Some(path) if absolute(path).is_file() => Ok(Some(absolute(path))),
+        Some(path) => Err(ConfigError::one(format!("--config {}: there is no such file", path.display()))),
+        None => Ok(Some(absolute(Path::new("config.toml"))).filter(|path| path.is_file())),
+    }
+}
+
+/// Reads the AKAMU_* variables. One without `__` that is no top-level key is only warned about: Kubernetes puts
+/// AKAMU_PORT and AKAMU_SERVICE_HOST into every pod beside a Service called akamu.
+fn variables(sources: &Sources, mistakes: &mut Vec<String>, warnings: &mut Vec<String>) -> Vec<Named> {
+    let mut found = Vec::new();
+    for (name, text) in &sources.environment {
+        let Some(rest) = name.strip_prefix("AKAMU_") else { continue };
+        let path = rest.to_ascii_lowercase().replace("__", ".");
+        match keys::find(&path) {
+            Some(key) => match read(key, text) {
+                Ok(value) => {
+                    let values = figment::util::nest(key.path, value).into_dict().unwrap_or_default();
+                    found.push(Named { name: name.clone(), values });
+                }
+                Err(expected) => mistakes.push(format!("{name}: {text:?} is not {expected}")),
+            },
+            None if rest.contains("__") => {
+                mistakes.push(format!("{name}: there is no key {path}{}", suggestion(&path)))
+            }
+            None => warnings.push(format!("{name} is no setting and is ignored")),
+        }
+    }
+    found
+}
+
+/// A variable's text, by its key's kind: `42` is a good name.
+fn read(key: &Key, text: &str) -> Result<Value, &'static str> {
+    Ok(match key.kind {
+        Kind::Text | Kind::SecretUrl | Kind::Path => Value::from(text),
+        Kind::Number => Value::from(text.trim().parse::<u64>().map_err(|_| "a whole number")?),
+        Kind::Bool => Value::from(text.trim().parse::<bool>().map_err(|_| "true or false")?),
+        Kind::List => {
+            let items = text.split(',').map(str::trim).filter(|it| !it.is_empty()).map(Value::from);
+            Value::Array(Tag::Default, items.collect())
+        }
+    })
+}
+
+fn suggestion(path: &str) -> String {
+    keys::nearest(path).map_or_else(String::new, |key| format!("; did you mean {key}?"))
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|&c| c == b'\n').count() + 1
+}
+
+fn unknown_keys(table: &dyn toml_edit::TableLike, prefix: &str, text: &str, file: &Path, mistakes: &mut Vec<String>) {
+    for (name, item) in table.iter() {
+        let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
+        let is_section = KEYS.iter().any(|key| key.path.strip_prefix(&path).is_some_and(|rest| rest.starts_with('.')));
+        match item.as_table_like() {
+            Some(inner) if is_section => unknown_keys(inner, &path, text, file, mistakes),
+            _ if keys::find(&path).is_some() => {}
+            _ => {
+                let span = table.key(name).and_then(toml_edit::Key::span).or_else(|| item.span());
+                let line = span.map_or(1, |span| line_of(text, span.start));
+                let hint = suggestion(&path);
+                mistakes.push(format!("{} line {line}: there is no key {path}{hint}", file.display()));
+            }
+        }
+    }
+}
+
+/// The file that a value comes from.
+pub(super) fn file_path(metadata: &Metadata) -> Option<&Path> {
+    metadata.source.as_ref()?.file_path()
+}
+
+/// Where a key's value stands: `config.toml line 3`, a variable's name, a flag.
+fn place(path: &str, merged: &Figment, file: Option<&Path>) -> String {
+    let Some(metadata) = merged.find_metadata(path) else { return "the configuration".to_owned() };
+    let (Some(_), Some(file)) = (file_path(metadata), file) else { return metadata.name.to_string() };
+    let line = std::fs::read_to_string(file).ok().and_then(|text| {
+        let document = toml_edit::ImDocument::parse(text.as_str()).ok()?;
+        let mut item = document.as_item();
+        for name in path.split('.') {
+            item = item.get(name)?;
+        }
+        Some(line_of(&text, item.span()?.start))
+    });
+    match line {
+        Some(line) => format!("{} line {line}", file.display()),
+        None => file.display().to_string(),
+    }
+}
+
+fn explain(error: figment::Error, merged: &Figment, file: Option<&Path>) -> ConfigError {
+    ConfigError(
+        error
+            .into_iter()
+            .map(|error| {
+                // An element of a list has its index as the last part of the path.
+                let parts = error.path.iter().filter(|part| part.parse::<usize>().is_err());
+                let path = parts.map(String::as_str).collect::<Vec<_>>().join(".");
+                format!("{}: {path}: {}", place(&path, merged, file), error.kind)
+            })
+            .collect(),
+    )
+}
+
+fn resolve_paths(config: &mut Config, merged: &Figment, sources: &Sources) {
+    let start = |path: &str| {
+        let in_file = merged.find_metadata(path).and_then(|it| file_path(it)?.parent());
+        in_file.map_or_else(|| sources.working_directory.clone(), Path::to_path_buf)
+    };
+    let Config { data_dir, ca, tls, .. } = config;
+    *data_dir = start("data_dir").join(&*data_dir);
+    for (path, value) in [
+        ("ca.key_file", &mut ca.key_file),
+        ("ca.cert_file", &mut ca.cert_file),
+        ("tls.key_file", &mut tls.key_file),
+        ("tls.cert_file", &mut tls.cert_file),
+    ] {
+        if let Some(value) = value {
+            *value = start(path).join(&*value);
+        }
+    }
+}
+
+/// Rules about values that their types do not know.
+fn check(config: &Config, merged: &Figment, file: Option<&Path>) -> Result<(), ConfigError> {
+    let mut mistakes = Vec::new();
+    let mut refuse = |path: &str, what: &str| mistakes.push(format!("{}: {path}: {what}", place(path, merged, file)));
+    for (path, one, other) in [
+        ("ca.key_file", &config.ca.key_file, &config.ca.cert_file),
+        ("tls.key_file", &config.tls.key_file, &config.tls.cert_file),
+    ] {
+        if one.is_some() != other.is_some() {
+            refuse(path, "a key file and a cert file go together; give both or neither");
+        }
+    }
+    if config.trial && !config.listen_addr.ip().is_loopback() {
+        refuse(
+            "listen_addr",
+            "without a configuration the server answers on loopback only; to serve others, write a config.toml with base_url, listen_addr and data_dir",
+        );
+    }
+    let server = &config.server;
+    let at_least_one = [
+        ("server.order_expiry_secs", server.order_expiry_secs),
+        ("server.authz_expiry_secs", server.authz_expiry_secs),
+        ("server.nonce_lifetime_secs", server.nonce_lifetime_secs),
+        ("server.validation_timeout_secs", server.validation_timeout_secs),
+        ("server.max_body_bytes", server.max_body_bytes as u64),
+        ("server.max_concurrent_validations", server.max_concurrent_validations as u64),
+        ("server.http_validation_port", server.http_validation_port.into()),
+        ("server.tls_validation_port", server.tls_validation_port.into()),
+        ("ca.validity_days", config.ca.validity_days.into()),
+        ("ca.ca_validity_years", config.ca.ca_validity_years.into()),
+        ("ca.crl_next_update_secs", config.ca.crl_next_update_secs),
+        ("database.max_connections", config.database.max_connections.into()),
+    ];
+    for (path, value) in at_least_one {
+        if value == 0 {
+            refuse(path, "0 is not allowed; it would not mean \"without limit\"");
+        }
+    }
+    if server.poll_hold_ms > 60_000 {
+        refuse("server.poll_hold_ms", "at most 60000 are allowed");
+    }
+    for (path, url) in [("ca.crl_url", &config.ca.crl_url), ("ca.issuer_url", &config.ca.issuer_url)] {
+        if url.as_ref().is_some_and(|url| !url.starts_with("http://")) {
+            refuse(path, "must begin with http:// (a client that checks a certificate cannot fetch this by https)");
+        }
+    }
+    let one = server.dns_persist_issuer_domain.iter().map(|it| ("server.dns_persist_issuer_domain", it));
+    let several = server.dns_persist_issuer_domains.iter().map(|it| ("server.dns_persist_issuer_domains", it));
+    for (path, domain) in one.chain(several) {
+        if let Err(error) = akamu_proto::DnsName::parse(domain.strip_suffix('.').unwrap_or(domain)) {
+            refuse(path, &format!("{domain:?}: {error}"));
+        }
+    }
+    if !["sha256", "sha384", "sha512"].contains(&config.ca.hash_alg.as_str()) {
+        refuse("ca.hash_alg", "sha256, sha384 or sha512 is expected");
+    } else if config.ca.hash_alg != "sha256" && !config.ca.key_type.starts_with("rsa") && config.ca.key_file.is_none() {
+        refuse("ca.hash_alg", "only RSA keys have a choice of hash; leave it out");
+    }
+    if mistakes.is_empty() { Ok(()) } else { Err(ConfigError(mistakes)) }
+}

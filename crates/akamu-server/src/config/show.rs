@@ -1,0 +1,66 @@
+//! `akamu-server config`: a commented file of what is in force, with the origin of each value.
+
+use figment::value::Value;
+use std::fmt::Write as _;
+
+use super::keys::{KEYS, Kind};
+use super::load::{Loaded, file_path};
+
+/// The configuration as a file that has the same effect, secrets hidden.
+pub fn show(loaded: &Loaded) -> String {
+    let mut text = String::new();
+    let mut section = "";
+    for key in KEYS {
+        let (prefix, name) = key.path.split_once('.').unwrap_or(("", key.path));
+        if prefix != section {
+            section = prefix;
+            let _ = writeln!(text, "\n[{section}]");
+        }
+        let _ = writeln!(text, "# {}", key.help);
+        match loaded.merged.find_value(key.path) {
+            Ok(value) => {
+                let metadata = loaded.merged.find_metadata(key.path);
+                let origin = match (metadata.and_then(file_path), &loaded.file) {
+                    (Some(_), Some(file)) => file.display().to_string(),
+                    _ => metadata.map_or_else(|| "default".to_owned(), |it| it.name.to_string()),
+                };
+                let _ = writeln!(text, "{name} = {}  # {origin}", literal(&value, key.kind));
+            }
+            Err(_) => {
+                let empty = if key.kind == Kind::List { "[]" } else { "…" };
+                let _ = writeln!(text, "# {name} = {empty}");
+            }
+        }
+    }
+    text.trim_start().to_owned()
+}
+
+fn literal(value: &Value, kind: Kind) -> String {
+    match value {
+        Value::String(_, text) if kind == Kind::SecretUrl => quoted(&without_password(text)),
+        Value::String(_, text) => quoted(text),
+        Value::Bool(_, it) => it.to_string(),
+        Value::Array(_, items) => {
+            let items: Vec<_> = items.iter().map(|it| literal(it, Kind::Text)).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Value::Num(_, it) => it.to_u128().map_or_else(|| format!("{it:?}"), |it| it.to_string()),
+        Value::Char(_, _) | Value::Empty(_, _) | Value::Dict(_, _) => "…".to_owned(),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    toml_edit::Value::from(text).to_string().trim().to_owned()
+}
+
+/// `postgres://user:secret@host/db` becomes `postgres://user:…@host/db`; a `password=` parameter goes too.
+fn without_password(text: &str) -> String {
+    let Ok(mut url) = url::Url::parse(text) else { return "…".to_owned() };
+    if url.password().is_some() && url.set_password(Some("hidden")).is_err() {
+        return "…".to_owned();
+    }
+    if url.query_pairs().any(|(name, _)| name.contains("password")) {
+        url.set_query(Some("password=hidden"));
+    }
+    if url.scheme() == "sqlite" { text.to_owned() } else { url.to_string() }
+}

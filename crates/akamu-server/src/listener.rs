@@ -1,0 +1,142 @@
+//! Accepts connections and gives them to hyper, each phase bounded in time.
+//!
+//! The protocol comes from ALPN: HTTP/2 where `h2` was agreed, HTTP/1.1 else. (hyper-util's own detection reads the
+//! first octets without a timer.)
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use crate::shutdown::stopped;
+/// How long a client may take for the TLS handshake, and for the first octet after it.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a client may take for a request's header, and how long an idle connection is kept.
+const HEADER: Duration = Duration::from_secs(30);
+/// A request's header may have this many octets.
+const HEADER_OCTETS: usize = 16 * 1024;
+/// Streams at once on one HTTP/2 connection.
+const STREAMS: u32 = 64;
+/// How often a silent HTTP/2 connection is asked whether it still lives, and how long it may take to say so.
+const PING: Duration = Duration::from_secs(20);
+
+/// What is served where.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) socket: TcpListener,
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(crate) router: Router,
+}
+
+impl Listener {
+    /// Serves until `stop` turns true, then lets the requests in hand end. The caller bounds the time for that.
+    pub(crate) async fn serve(self, mut stop: watch::Receiver<bool>) {
+        let graceful = Arc::new(GracefulShutdown::new());
+        let tls = self.tls.map(TlsAcceptor::from);
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.socket.accept() => accepted,
+                () = stopped(&mut stop) => break,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of file descriptors: the pending connection stays pending, so wait for one to be freed.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let connection = connection(stream, tls.clone(), self.router.clone(), graceful.watcher(), stop.clone());
+            tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "a connection ended");
+                }
+            });
+        }
+        drop(self.socket);
+        if let Some(graceful) = Arc::into_inner(graceful) {
+            graceful.shutdown().await;
+        }
+    }
+}
+
+type Watcher = hyper_util::server::graceful::Watcher;
+
+async fn connection(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    watcher: Watcher,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let Some(acceptor) = tls else {
+        let first = async {
+            let mut octet = [0];
+            stream.peek(&mut octet).await
+        };
+        let first = tokio::select! {
+            first = timeout(HANDSHAKE, first) => first,
+            () = stopped(&mut stop) => return Ok(()),
+        };
+        if first?? == 0 {
+            return Ok(());
+        }
+        return http1(stream, router, watcher).await;
+    };
+    let handshake = async {
+        let mut stream = timeout(HANDSHAKE, acceptor.accept(stream)).await??;
+        let empty = timeout(HANDSHAKE, stream.fill_buf()).await??.is_empty();
+        Ok::<_, io::Error>((stream, empty))
+    };
+    let (stream, empty) = tokio::select! {
+        done = handshake => done?,
+        () = stopped(&mut stop) => return Ok(()),
+    };
+    if empty {
+        return Ok(());
+    }
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        http2(stream, router, watcher).await
+    } else {
+        http1(stream, router, watcher).await
+    }
+}
+
+async fn http1(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    router: Router,
+    watcher: Watcher,
+) -> io::Result<()> {
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER)
+        .max_buf_size(HEADER_OCTETS)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    watcher.watch(connection).await.map_err(io::Error::other)
+}
+
+async fn http2(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    router: Router,
+    watcher: Watcher,
+) -> io::Result<()> {
+    let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(16 * 1024)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    watcher.watch(connection).await.map_err(io::Error::other)
+}

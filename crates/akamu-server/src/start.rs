@@ -1,0 +1,352 @@
+//! From a configuration to a running server, and to a stopped one.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use akamu_ca::{Issuer, Profile};
+use akamu_challenge::{Clock, ValidatorSet};
+use akamu_proto::{ChallengeType, DirectoryMeta, Timestamp};
+use akamu_store::{ClockCheck, DataDirLock, Identity, IdentityOutcome, ReplicaId, Store, StoreOptions};
+use sha2::{Digest as _, Sha256};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::app::{App, Settings};
+use crate::authority_files;
+use crate::config::Config;
+use crate::hold::Holds;
+use crate::key_cache::KeyCache;
+use crate::listener::Listener;
+use crate::own_certificate::{self, OwnCertificate};
+use crate::random::{self, Random};
+use crate::resource::directory;
+use crate::revocation_list::{self, RevocationList};
+use crate::shutdown::stopped;
+use crate::validation::Validations;
+use crate::{admin, router};
+
+/// How long requests and validations in hand may take once the server is told to stop.
+const DRAIN: Duration = Duration::from_secs(20);
+/// A clock this far behind the newest time that was ever written is warned about.
+const CLOCK_WARN: Duration = Duration::from_secs(60);
+/// And this far behind it is refused.
+const CLOCK_REFUSE: Duration = Duration::from_secs(86_400);
+/// How often the newest time is written.
+const CLOCK_RENEW: Duration = Duration::from_secs(60);
+
+/// Why the server does not start, in one line: what, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct StartError {
+    message: String,
+}
+
+impl StartError {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into() }
+    }
+}
+
+/// The parts that come from outside, so that a test can bring its own.
+#[derive(Debug)]
+pub struct Parts {
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Ids, tokens and serial numbers.
+    pub random: Arc<dyn Random>,
+    /// The challenge types; `None`: those of the configuration.
+    pub validators: Option<ValidatorSet>,
+    /// The socket of the ACME server; `None`: one is bound to `listen_addr`.
+    pub listener: Option<TcpListener>,
+}
+
+/// A server that answers requests.
+#[derive(Debug)]
+pub struct Running {
+    app: Arc<App>,
+    stop: watch::Sender<bool>,
+    tasks: tokio::task::JoinSet<()>,
+    /// Held until the server has stopped: no second one on the same directory.
+    _lock: Option<DataDirLock>,
+    /// Where it listens.
+    pub listen_addr: SocketAddr,
+    /// Where /ca/ is served by plain HTTP.
+    pub authority_addr: Option<SocketAddr>,
+    /// Where /healthz is.
+    pub admin_addr: Option<SocketAddr>,
+    /// SHA-256 of the root certificate, where it is known.
+    pub root_sha256: [u8; 32],
+}
+
+impl Running {
+    /// The directory's URL.
+    pub fn directory_url(&self) -> String {
+        self.app.base_url.directory()
+    }
+}
+
+/// Starts everything; returns when requests are answered.
+///
+/// # Errors
+/// One line for the operator.
+pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError> {
+    let now = parts.clock.now();
+    // Sockets first: a second start on a taken port must not get as far as making keys.
+    let socket = match parts.listener {
+        Some(socket) => socket,
+        None => bind(config.listen_addr, "listen_addr", "--listen").await?,
+    };
+    let authority_socket = bind_optional(config.ca.http_listen_addr, "ca.http_listen_addr").await?;
+    let admin_socket = bind_optional(config.admin.listen_addr, "admin.listen_addr").await?;
+
+    authority_files::create_data_dir(&config.data_dir)?;
+    let options = StoreOptions::parse(&config.database.url, &config.data_dir)
+        .map_err(|error| StartError::new(format!("database.url: {error}")))?
+        .max_connections(config.database.max_connections)
+        .nonce_lifetime(Duration::from_secs(config.server.nonce_lifetime_secs));
+    let lock = if options.is_sqlite() {
+        Some(DataDirLock::acquire(&config.data_dir).map_err(|error| StartError::new(error.to_string()))?)
+    } else {
+        None
+    };
+    let store = Store::open(options, now).await.map_err(|error| StartError::new(format!("the database: {error}")))?;
+    let issuer = Arc::new(issuer(config, &store, &*parts.random, now).await?);
+    check_clock(&store, now).await?;
+    if lock.is_some() {
+        store.leases_void().await.map_err(|error| database(&error))?;
+    }
+
+    let validators = match parts.validators {
+        Some(validators) => validators,
+        None => crate::validators::of(config, parts.clock.clone())?,
+    };
+    let offers_persist = validators.get(&ChallengeType::DNS_PERSIST_01).is_some();
+    let replica = ReplicaId::from_octets(random::octets(&*parts.random));
+    let validations = Arc::new(Validations::new(
+        replica,
+        config.server.validation_timeout(),
+        config.server.max_concurrent_validations,
+    ));
+    let settings = settings(config, offers_persist);
+    let app = Arc::new(App {
+        directory: directory::render(&config.base_url, &settings.meta),
+        base_url: config.base_url.clone(),
+        settings,
+        store,
+        issuer,
+        validators,
+        clock: parts.clock,
+        random: parts.random,
+        keys: KeyCache::default(),
+        holds: Arc::new(Holds::default()),
+        validations: validations.clone(),
+        revocation_list: RevocationList::default(),
+    });
+    validations.attach(&app);
+    revocation_list::renew(&app).await.map_err(|error| StartError::new(format!("the first CRL: {error}")))?;
+
+    let (stop, stopped) = watch::channel(false);
+    let mut tasks = tokio::task::JoinSet::new();
+    let tls = if config.tls.enabled {
+        let own = match (&config.tls.cert_file, &config.tls.key_file) {
+            (Some(cert_file), Some(key_file)) => OwnCertificate::from_files(cert_file, key_file)?,
+            _ => {
+                let names = own_certificate::names(app.base_url.host())?;
+                OwnCertificate::issue(&app.issuer, &names, &*app.random, now)?
+            }
+        };
+        let own = Arc::new(own);
+        tasks.spawn(own.clone().renew_forever(app.clone(), stopped.clone()));
+        Some(own.server_config()?)
+    } else {
+        None
+    };
+    tasks.spawn(revocation_list::renew_forever(app.clone(), stopped.clone()));
+    tasks.spawn(renew_clock(app.clone(), stopped.clone()));
+    tasks.spawn(validations.claim_forever(app.clone()));
+    tasks.spawn(crate::issuance::claim_forever(app.clone(), stopped.clone()));
+
+    let local = |socket: &TcpListener| socket.local_addr().map_err(|error| StartError::new(error.to_string()));
+    let listen_addr = local(&socket)?;
+    let authority_addr = authority_socket.as_ref().map(local).transpose()?;
+    let admin_addr = admin_socket.as_ref().map(local).transpose()?;
+    let mut listeners = vec![Listener { socket, tls, router: router::acme(&app) }];
+    if let Some(socket) = authority_socket {
+        listeners.push(Listener { socket, tls: None, router: router::authority(&app) });
+    }
+    if let Some(socket) = admin_socket {
+        listeners.push(Listener { socket, tls: None, router: admin::router(&app) });
+    }
+    for listener in listeners {
+        tasks.spawn(listener.serve(stopped.clone()));
+    }
+    let root_sha256 = Sha256::digest(app.issuer.root_der()).into();
+    Ok(Running { app, stop, tasks, _lock: lock, listen_addr, authority_addr, admin_addr, root_sha256 })
+}
+
+impl Running {
+    /// Accepts nothing more, lets the requests and validations in hand end, and gives the rest's leases back.
+    pub async fn shut_down(mut self) {
+        tracing::info!("stopping");
+        self.app.holds.close();
+        self.stop.send_replace(true);
+        let clock = self.app.clock.clone();
+        self.app.validations.shut_down(&*clock, DRAIN).await;
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        tokio::select! {
+            () = all => {}
+            () = clock.sleep(DRAIN) => tracing::warn!("some connections did not end in time"),
+        }
+        self.app.store.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+async fn bind(address: SocketAddr, key: &str, flag: &str) -> Result<TcpListener, StartError> {
+    match TcpListener::bind(address).await {
+        Ok(socket) => Ok(socket),
+        Err(error) => {
+            let cause = match error.kind() {
+                io::ErrorKind::AddrInUse => {
+                    let free = free_port_near(address).await;
+                    let free = free.map_or_else(String::new, |it| format!(", for example {flag} {it}"));
+                    format!("the port is taken by another program; stop that, or choose another port{free}")
+                }
+                io::ErrorKind::PermissionDenied => {
+                    "ports below 1024 need root or CAP_NET_BIND_SERVICE; give it, or choose a higher port".to_owned()
+                }
+                io::ErrorKind::AddrNotAvailable => "this machine does not have the address".to_owned(),
+                _ => error.to_string(),
+            };
+            Err(StartError::new(format!("{key} {address}: {cause}")))
+        }
+    }
+}
+
+/// An address with a port that is free now, for the message.
+async fn free_port_near(address: SocketAddr) -> Option<SocketAddr> {
+    for offset in 1..50 {
+        let mut candidate = address;
+        candidate.set_port(address.port().checked_add(offset)?);
+        if TcpListener::bind(candidate).await.is_ok() {
+            return Some(candidate);
+        }
+    }
+    None
+}
+
+async fn bind_optional(address: Option<SocketAddr>, key: &str) -> Result<Option<TcpListener>, StartError> {
+    match address {
+        Some(address) => bind(address, key, key).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+fn database(error: &akamu_store::StoreError) -> StartError {
+    let mut text = format!("the database: {error}");
+    if let Some(cause) = std::error::Error::source(error) {
+        text = format!("{text}: {cause}");
+    }
+    StartError::new(text)
+}
+
+/// The issuer, made at the first start only: together with a new database.
+async fn issuer(config: &Config, store: &Store, random: &dyn Random, now: Timestamp) -> Result<Issuer, StartError> {
+    let known = store.identity().await.map_err(|error| database(&error))?;
+    let issuer = authority_files::open_or_make(config, profile(config), known.is_none(), random, now)?;
+    let identity = Identity {
+        base_url: config.base_url.as_str().to_owned(),
+        issuers: vec![Sha256::digest(issuer.certificate_der()).into()],
+    };
+    match store.identity_record(identity.clone(), now).await.map_err(|error| database(&error))? {
+        IdentityOutcome::Recorded | IdentityOutcome::Same => Ok(issuer),
+        IdentityOutcome::Differs(known) => Err(StartError::new(difference(&known, &identity))),
+    }
+}
+
+fn difference(known: &Identity, ours: &Identity) -> String {
+    if known.base_url != ours.base_url {
+        return format!(
+            "base_url is {}, and the database belongs to {}; set base_url to that, or run `akamu-server adopt`",
+            ours.base_url, known.base_url
+        );
+    }
+    let hex = |sha256: &[[u8; 32]]| {
+        sha256
+            .iter()
+            .map(|it| it.iter().map(|octet| format!("{octet:02x}")).collect::<String>())
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    format!(
+        "the issuing certificate has SHA-256 {}, and the database expects {}; give this server the same ca.key_file and ca.cert_file (or the keys of the first one's data directory), or run `akamu-server adopt`",
+        hex(&ours.issuers),
+        hex(&known.issuers)
+    )
+}
+
+pub(crate) fn profile(config: &Config) -> Profile {
+    let host = config.base_url.host();
+    let at_host = |path: &str| {
+        let port = config.ca.http_listen_addr?.port();
+        let port = if port == 80 { String::new() } else { format!(":{port}") };
+        Some(format!("http://{host}{port}/ca/{path}"))
+    };
+    Profile {
+        validity: Duration::from_secs(u64::from(config.ca.validity_days) * 86_400),
+        crl_url: config.ca.crl_url.clone().or_else(|| at_host("crl")),
+        issuer_url: config.ca.issuer_url.clone().or_else(|| at_host("issuer.der")),
+    }
+}
+
+fn settings(config: &Config, offers_persist: bool) -> Settings {
+    let server = &config.server;
+    let issuer_domains: Vec<String> =
+        if offers_persist { server.issuer_domains().iter().map(ToString::to_string).collect() } else { Vec::new() };
+    let prefix = (!issuer_domains.is_empty()).then(|| config.base_url.account_hash_prefix());
+    Settings {
+        meta: DirectoryMeta {
+            terms_of_service: server.terms_of_service_url.clone(),
+            website: server.website_url.clone(),
+            caa_identities: issuer_domains.clone(),
+            issuer_domain_names: issuer_domains.clone(),
+            account_hash_prefix: prefix,
+        },
+        order_expiry: Duration::from_secs(server.order_expiry_secs),
+        authorization_expiry: Duration::from_secs(server.authz_expiry_secs),
+        max_body_bytes: server.max_body_bytes,
+        poll_hold: server.poll_hold(),
+        issuer_domains,
+        crl_validity: Duration::from_secs(config.ca.crl_next_update_secs),
+    }
+}
+
+async fn check_clock(store: &Store, now: Timestamp) -> Result<(), StartError> {
+    let ClockCheck { newest } = store.clock_check().await.map_err(|error| database(&error))?;
+    if let Some(newest) = newest {
+        let behind = newest.since(now);
+        if behind > CLOCK_REFUSE {
+            return Err(StartError::new(format!(
+                "this machine's clock says {now}, and the database was written at {newest}; set the clock right"
+            )));
+        }
+        if behind > CLOCK_WARN {
+            tracing::warn!(%now, %newest, "this machine's clock is behind the database's newest time");
+        }
+    }
+    store.clock_renew(now).await.map_err(|error| database(&error))
+}
+
+async fn renew_clock(app: Arc<App>, mut stop: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = app.clock.sleep(CLOCK_RENEW) => {}
+            () = stopped(&mut stop) => return,
+        }
+        if let Err(error) = app.store.clock_renew(app.clock.now()).await {
+            tracing::warn!(%error, "the newest time could not be written");
+        }
+    }
+}
