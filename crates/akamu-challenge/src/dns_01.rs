@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use sha2::{Digest as _, Sha256};
 
-use crate::txt_lookup::{base_domain, fits, look_up_txt};
+use crate::txt_lookup::{MAX_VERDICTS, base_domain, fits, look_up_txt};
 use crate::{
     ChallengeError, Clock, Deadline, Event, Excerpt, Resolver, Transcript, TxtRecord, Validated, ValidationReport,
     ValidationRequest, Validator,
@@ -87,7 +87,9 @@ fn judge(
             let separator = if index == 0 { "" } else { ";" };
             let _ = write!(detail, "{separator} \"{value}\", which {rule}");
         }
-        transcript.record(Event::TxtRecord { value, dialect: None, accepted, rule: rule.to_owned() });
+        if accepted || index < MAX_VERDICTS {
+            transcript.record(Event::TxtRecord { value, dialect: None, accepted, rule: rule.to_owned() });
+        }
         is_proved |= accepted;
     }
     if is_proved {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use akamu_proto::{ChallengeType, DnsName, ErrorType, Identifier, Timestamp};
 use async_trait::async_trait;
 
-use crate::txt_lookup::{base_domain, fits, look_up_txt};
+use crate::txt_lookup::{MAX_VERDICTS, base_domain, fits, look_up_txt};
 use crate::{
     ChallengeError, Clock, Deadline, Event, Excerpt, Resolver, Transcript, TxtRecord, Validated, ValidationReport,
     ValidationRequest, Validator,
@@ -80,7 +80,11 @@ impl DnsPersist01 {
 
         let (mut granted, mut rejected) = (Vec::new(), Vec::new());
         for record in &records {
-            match self.judge(record, &claim, transcript) {
+            let (verdict, event) = self.judge(record, &claim);
+            if verdict.is_ok() || rejected.len() < MAX_VERDICTS {
+                transcript.record(event);
+            }
+            match verdict {
                 Ok(grant) => granted.push(grant),
                 Err(rejection) => rejected.push(rejection),
             }
@@ -88,26 +92,21 @@ impl DnsPersist01 {
         longest(&granted).ok_or_else(|| ChallengeError::new(ErrorType::IncorrectResponse, tell(&name, rejected)))
     }
 
-    /// One record's verdict, told to the transcript.
-    fn judge(
-        &self,
-        record: &TxtRecord,
-        claim: &Claim<'_>,
-        transcript: &mut Transcript,
-    ) -> Result<Grant, (Excerpt, Rejection)> {
+    /// One record's verdict, and its entry in the report.
+    fn judge(&self, record: &TxtRecord, claim: &Claim<'_>) -> (Result<Grant, (Excerpt, Rejection)>, Event) {
         let octets = record.joined();
         let (dialect, verdict) = match PersistRecord::read(&octets, &self.issuer_domains) {
             Ok(record) => (Some(Dialect::of(&record, claim.is_hashed(record.account_uri))), claim.judge(&record)),
             Err(rejection) => (None, Err(rejection)),
         };
         let value = Excerpt::new(&octets);
-        transcript.record(Event::TxtRecord {
+        let event = Event::TxtRecord {
             value: value.clone(),
             dialect: dialect.map(Dialect::as_str),
             accepted: verdict.is_ok(),
             rule: verdict.as_ref().map_or_else(ToString::to_string, ToString::to_string),
-        });
-        verdict.map_err(|rejection| (value, rejection))
+        };
+        (verdict.map_err(|rejection| (value, rejection)), event)
     }
 }
 

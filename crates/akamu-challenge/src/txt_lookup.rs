@@ -7,6 +7,9 @@ use crate::{ChallengeError, Deadline, LookupError, Resolver, Transcript, TxtReco
 /// The longest name in the DNS (RFC 1035 §2.3.4), written with dots.
 const MAX_NAME: usize = 253;
 
+/// How many verdicts on records stand in a report; those that accept always do.
+pub(crate) const MAX_VERDICTS: usize = 64;
+
 /// Whether `prefix` and a dot fit before the identifier's name. An address has no name.
 pub(crate) fn fits(prefix: &str, identifier: &Identifier) -> bool {
     identifier.base_domain().is_some_and(|it| prefix.len() + 1 + it.as_str().len() <= MAX_NAME)

@@ -1,7 +1,8 @@
 //! The real DNS, by a client of our own over hickory's messages: it shows each question, response code and alias, which
 //! a resolver that answers from a cache, a hosts file or a search list would hide.
 //!
-//! How one message travels is in `dns_client/exchange.rs`.
+//! Here is who is asked, and which alias is followed; one question to one server is in `dns_client/question.rs`, how its
+//! message travels in `dns_client/exchange.rs`.
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -14,21 +15,17 @@ use futures_util::future::{Either, select};
 use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::{DNSClass, Name, RData, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
-use tokio::time::Instant;
 
 use super::{Lookup, LookupError, Resolver, TxtRecord};
-use crate::report::millis;
-use crate::{Deadline, Event, Excerpt};
+use crate::{Deadline, Event};
 
 mod exchange;
+mod question;
 
-use exchange::{Question, Reply};
+use question::Question;
 
 /// How many CNAME records are followed from one name.
 const MAX_CNAMES: usize = 10;
-
-/// How many records of one answer stand in the report.
-const MAX_SHOWN: usize = 16;
 
 /// Asks recursive name servers.
 ///
@@ -147,7 +144,7 @@ impl DnsClient {
             if share.has_passed() {
                 break;
             }
-            match ask_one(server, name, record_type, share, steps).await {
+            match (Question { name, record_type, server }).ask(share, steps).await {
                 Ok(answer) => {
                     *first_server = index;
                     return Ok(answer);
@@ -185,57 +182,6 @@ where
             let v6 = wait(&v4).bound(v6).await.unwrap_or(Err(LookupError::Timeout));
             (v6, v4)
         }
-    }
-}
-
-/// Puts a question to one server; once more without EDNS where the server does not know that (RFC 6891 §6.2.2).
-async fn ask_one(
-    server: SocketAddr,
-    name: &Name,
-    record_type: RecordType,
-    deadline: Deadline,
-    steps: &mut Vec<Event>,
-) -> Result<Message, LookupError> {
-    let mut question = Question::new(name, record_type, true)?;
-    let mut message = exchange(server, &question, name, record_type, deadline, steps).await?;
-    if matches!(message.metadata.response_code, ResponseCode::FormErr | ResponseCode::NotImp) {
-        question = Question::new(name, record_type, false)?;
-        message = exchange(server, &question, name, record_type, deadline, steps).await?;
-    }
-    match message.metadata.response_code {
-        ResponseCode::NoError | ResponseCode::NXDomain => Ok(message),
-        ResponseCode::ServFail => Err(LookupError::ServFail),
-        ResponseCode::Refused => Err(LookupError::Refused),
-        code => Err(LookupError::ResponseCode(code.into())),
-    }
-}
-
-/// Sends a question over UDP and, where the answer was truncated, over TCP.
-async fn exchange(
-    server: SocketAddr,
-    question: &Question,
-    name: &Name,
-    record_type: RecordType,
-    deadline: Deadline,
-    steps: &mut Vec<Event>,
-) -> Result<Message, LookupError> {
-    let start = Instant::now();
-    let mut reply = deadline.bound(question.over_udp(server)).await.unwrap_or(Err(LookupError::Timeout));
-    let mut transport = "UDP";
-    if let Ok(Reply::Truncated) = reply {
-        steps.push(step(server, transport, name, record_type, "truncated".to_owned(), Vec::new(), start));
-        transport = "TCP";
-        reply = deadline.bound(question.over_tcp(server)).await.unwrap_or(Err(LookupError::Timeout));
-    }
-    let (outcome, shown) = match &reply {
-        Ok(Reply::Whole(message)) => (code_name(message.metadata.response_code), shown(message, name)),
-        Ok(Reply::Truncated) => ("truncated over TCP too".to_owned(), Vec::new()),
-        Err(error) => (error.to_string(), Vec::new()),
-    };
-    steps.push(step(server, transport, name, record_type, outcome, shown, start));
-    match reply? {
-        Reply::Whole(message) => Ok(message),
-        Reply::Truncated => Err(LookupError::Malformed),
     }
 }
 
@@ -284,59 +230,5 @@ fn txt_record(data: &RData) -> Option<TxtRecord> {
     match data {
         RData::TXT(txt) => Some(TxtRecord::new(txt.txt_data.iter().map(|it| it.to_vec()))),
         _ => None,
-    }
-}
-
-fn step(
-    server: SocketAddr,
-    transport: &str,
-    name: &Name,
-    record_type: RecordType,
-    outcome: String,
-    answers: Vec<Excerpt>,
-    start: Instant,
-) -> Event {
-    Event::Lookup {
-        server: format!("{server} ({transport})"),
-        name: name_text(name),
-        record_type: record_type.into(),
-        outcome,
-        answers,
-        duration_ms: millis(start.elapsed()),
-    }
-}
-
-/// The records of the answer that are `name`'s own.
-fn shown(answer: &Message, name: &Name) -> Vec<Excerpt> {
-    let own = || answer.answers.iter().filter(|it| it.name == *name).map(|it| &it.data);
-    let text = |data: &RData| match data {
-        RData::TXT(txt) => Excerpt::new(txt.txt_data.concat()),
-        RData::CNAME(target) => Excerpt::new(format!("CNAME {}", name_text(&target.0))),
-        other => Excerpt::new(other.to_string()),
-    };
-    let mut shown: Vec<_> = own().take(MAX_SHOWN).map(text).collect();
-    let left_out = own().count().saturating_sub(MAX_SHOWN);
-    if left_out > 0 {
-        shown.push(Excerpt::new(format!("and {left_out} more")));
-    }
-    shown
-}
-
-/// A name in printable ASCII, without the dot at its end.
-fn name_text(name: &Name) -> String {
-    let ascii = name.to_ascii();
-    let text = ascii.strip_suffix('.').unwrap_or(&ascii);
-    text.chars().map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
-}
-
-fn code_name(code: ResponseCode) -> String {
-    match code {
-        ResponseCode::NoError => "NOERROR".to_owned(),
-        ResponseCode::FormErr => "FORMERR".to_owned(),
-        ResponseCode::ServFail => "SERVFAIL".to_owned(),
-        ResponseCode::NXDomain => "NXDOMAIN".to_owned(),
-        ResponseCode::NotImp => "NOTIMP".to_owned(),
-        ResponseCode::Refused => "REFUSED".to_owned(),
-        other => format!("response code {}", u16::from(other)),
     }
 }

@@ -1,4 +1,4 @@
-//! One question to one server: a datagram each way, or a TCP connection for it alone.
+//! How one message travels: a datagram each way, or a TCP connection for it alone.
 //!
 //! What a forger off the path would have to guess (RFC 5452): the id, drawn by hickory for each question, and the port,
 //! drawn by the operating system for each socket. The socket is connected, so the kernel takes datagrams of the server
@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use hickory_resolver::proto::op::{Edns, Message, Query, ResponseCode};
+use hickory_resolver::proto::op::{self, Edns, Message, ResponseCode};
 use hickory_resolver::proto::rr::{Name, RecordType};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
@@ -25,9 +25,9 @@ const MAX_DATAGRAM: usize = 4096;
 /// How long the first datagram may take; each further one twice as long as the one before.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
-/// A question as it is sent.
-pub(super) struct Question {
-    query: Message,
+/// A message that asks.
+pub(super) struct Query {
+    message: Message,
     octets: Vec<u8>,
 }
 
@@ -37,18 +37,18 @@ pub(super) enum Reply {
     Truncated,
 }
 
-impl Question {
+impl Query {
     pub(super) fn new(name: &Name, record_type: RecordType, with_edns: bool) -> Result<Self, LookupError> {
-        let mut query = Message::query();
-        query.metadata.recursion_desired = true;
-        query.add_query(Query::query(name.clone(), record_type));
+        let mut message = Message::query();
+        message.metadata.recursion_desired = true;
+        message.add_query(op::Query::query(name.clone(), record_type));
         if with_edns {
             let mut edns = Edns::new();
             edns.set_max_payload(MAX_PAYLOAD);
-            query.set_edns(edns);
+            message.set_edns(edns);
         }
-        let octets = query.to_vec().map_err(|_| LookupError::BadName)?;
-        Ok(Self { query, octets })
+        let octets = message.to_vec().map_err(|_| LookupError::BadName)?;
+        Ok(Self { message, octets })
     }
 
     /// Sends the question again and again until the server answers; the caller sets the limit.
@@ -98,7 +98,7 @@ impl Question {
         const IS_RESPONSE: u8 = 0x80;
         const IS_TRUNCATED: u8 = 0x02;
         let [id_high, id_low, flags, ..] = *octets else { return None };
-        if u16::from_be_bytes([id_high, id_low]) != self.query.metadata.id || flags & IS_RESPONSE == 0 {
+        if u16::from_be_bytes([id_high, id_low]) != self.message.metadata.id || flags & IS_RESPONSE == 0 {
             return None;
         }
         // Before the rest is read: it may end in the middle of a record.
@@ -107,7 +107,7 @@ impl Question {
         }
         let Ok(answer) = Message::from_vec(octets) else { return Some(Err(LookupError::Malformed)) };
         let code = answer.metadata.response_code;
-        let repeats_question = answer.queries == self.query.queries
+        let repeats_question = answer.queries == self.message.queries
             || answer.queries.is_empty() && !matches!(code, ResponseCode::NoError | ResponseCode::NXDomain);
         repeats_question.then_some(Ok(Reply::Whole(answer)))
     }

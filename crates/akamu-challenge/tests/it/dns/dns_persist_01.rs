@@ -187,6 +187,14 @@ fn a_rejected_record_says_why() {
 }
 
 #[test]
+fn the_record_that_decided_is_told_however_many_there_are() {
+    let good = of(ACCOUNT);
+    let many: Vec<_> = std::iter::repeat_n("other", 300).chain([good.as_str()]).collect();
+    let report = validate("example.com", &many);
+    assert_eq!(rules(&report).last(), Some(&(true, "names the account by its URL")));
+}
+
+#[test]
 fn records_for_us_are_told_first() {
     let ours = format!("{}; persistUntil=1", of(ACCOUNT));
     let report = validate("example.com", &["v=spf1 -all", "a", "b", "c", &ours]);

@@ -1,0 +1,115 @@
+//! One question to one server, and its entry in the report.
+
+use std::net::SocketAddr;
+
+use hickory_resolver::proto::op::{Message, ResponseCode};
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use tokio::time::Instant;
+
+use super::LookupError;
+use super::exchange::{Query, Reply};
+use crate::report::millis;
+use crate::{Deadline, Event, Excerpt};
+
+/// How many records of one answer stand in the report.
+const MAX_SHOWN: usize = 16;
+
+/// Who is asked for what.
+#[derive(Clone, Copy)]
+pub(super) struct Question<'a> {
+    pub(super) server: SocketAddr,
+    pub(super) name: &'a Name,
+    pub(super) record_type: RecordType,
+}
+
+impl Question<'_> {
+    /// The answer: there is one, even if it is that nothing is there. Asked once more without EDNS where the server does
+    /// not know that (RFC 6891 §6.2.2).
+    pub(super) async fn ask(self, deadline: Deadline, steps: &mut Vec<Event>) -> Result<Message, LookupError> {
+        let mut answer = self.exchange(true, deadline, steps).await?;
+        if matches!(answer.metadata.response_code, ResponseCode::FormErr | ResponseCode::NotImp) {
+            answer = self.exchange(false, deadline, steps).await?;
+        }
+        match answer.metadata.response_code {
+            ResponseCode::NoError | ResponseCode::NXDomain => Ok(answer),
+            ResponseCode::ServFail => Err(LookupError::ServFail),
+            ResponseCode::Refused => Err(LookupError::Refused),
+            code => Err(LookupError::ResponseCode(code.into())),
+        }
+    }
+
+    /// Over UDP and, where the answer was truncated, over TCP.
+    async fn exchange(
+        self,
+        with_edns: bool,
+        deadline: Deadline,
+        steps: &mut Vec<Event>,
+    ) -> Result<Message, LookupError> {
+        let query = Query::new(self.name, self.record_type, with_edns)?;
+        let mut start = Instant::now();
+        let mut reply = deadline.bound(query.over_udp(self.server)).await.unwrap_or(Err(LookupError::Timeout));
+        let mut transport = "UDP";
+        if let Ok(Reply::Truncated) = reply {
+            steps.push(self.step(transport, &reply, start));
+            transport = "TCP";
+            start = Instant::now();
+            reply = deadline.bound(query.over_tcp(self.server)).await.unwrap_or(Err(LookupError::Timeout));
+        }
+        steps.push(self.step(transport, &reply, start));
+        match reply? {
+            Reply::Whole(message) => Ok(message),
+            Reply::Truncated => Err(LookupError::Malformed),
+        }
+    }
+
+    fn step(self, transport: &str, reply: &Result<Reply, LookupError>, start: Instant) -> Event {
+        let (outcome, answers) = match reply {
+            Ok(Reply::Whole(message)) => (code_name(message.metadata.response_code), shown(message, self.name)),
+            Ok(Reply::Truncated) => ("truncated".to_owned(), Vec::new()),
+            Err(error) => (error.to_string(), Vec::new()),
+        };
+        Event::Lookup {
+            server: format!("{} ({transport})", self.server),
+            name: name_text(self.name),
+            record_type: self.record_type.into(),
+            outcome,
+            answers,
+            duration_ms: millis(start.elapsed()),
+        }
+    }
+}
+
+/// The records of the answer that are `name`'s own.
+fn shown(answer: &Message, name: &Name) -> Vec<Excerpt> {
+    let own = || answer.answers.iter().filter(|it| it.name == *name).map(|it| &it.data);
+    let text = |data: &RData| match data {
+        RData::TXT(txt) => Excerpt::new(txt.txt_data.concat()),
+        RData::CNAME(target) => Excerpt::new(format!("CNAME {}", name_text(&target.0))),
+        other => Excerpt::new(other.to_string()),
+    };
+    let mut shown: Vec<_> = own().take(MAX_SHOWN).map(text).collect();
+    let left_out = own().count().saturating_sub(MAX_SHOWN);
+    if left_out > 0 {
+        shown.push(Excerpt::new(format!("and {left_out} more")));
+    }
+    shown
+}
+
+/// A name in printable ASCII, without the dot at its end.
+fn name_text(name: &Name) -> String {
+    let ascii = name.to_ascii();
+    let text = ascii.strip_suffix('.').unwrap_or(&ascii);
+    text.chars().map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
+}
+
+fn code_name(code: ResponseCode) -> String {
+    match code {
+        ResponseCode::NoError => "NOERROR".to_owned(),
+        ResponseCode::FormErr => "FORMERR".to_owned(),
+        ResponseCode::ServFail => "SERVFAIL".to_owned(),
+        ResponseCode::NXDomain => "NXDOMAIN".to_owned(),
+        ResponseCode::NotImp => "NOTIMP".to_owned(),
+        ResponseCode::Refused => "REFUSED".to_owned(),
+        other => format!("response code {}", u16::from(other)),
+    }
+}
