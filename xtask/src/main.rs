@@ -2,11 +2,13 @@
 
 #![expect(clippy::print_stdout, reason = "a command line tool: what it prints is what it is for")]
 
+mod ci;
 mod e2e;
 mod failure;
 mod packages;
 mod postgres;
 mod process;
+mod step;
 mod tally;
 mod test;
 mod tidy;
@@ -30,6 +32,8 @@ struct Cli {
 enum Task {
     /// Run every test: house rules, unit and wire tests on both databases, real clients
     Test(test::TestArgs),
+    /// Run what must hold before a change lands: formatting, lints, documentation, dependencies, then every test
+    Ci(ci::CiArgs),
     /// Check the house rules alone: crate arrows, names, pages, links
     Tidy,
     /// Run real ACME clients against the server
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
 fn run(task: &Task) -> Result<(), Failure> {
     match task {
         Task::Test(args) => test::run(args),
+        Task::Ci(args) => ci::run(args),
         Task::Tidy => tidy::check(&process::project_root()),
         Task::E2e(args) => e2e::run(args, Installing::Allowed),
     }

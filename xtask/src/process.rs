@@ -23,6 +23,13 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// A cargo subcommand that is not in cargo's own path.
+pub(crate) fn cargo_subcommand(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(project_root());
+    command
+}
+
 /// The executable that a shell would run for `name`.
 pub(crate) fn in_path(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;

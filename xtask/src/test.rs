@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::packages::Installing;
 use crate::postgres::Cluster;
 use crate::process;
+use crate::step::step;
 use crate::tally::Tally;
 use crate::tidy;
 
@@ -17,7 +18,7 @@ const POSTGRES_URL: &str = "AKAMU_TEST_POSTGRES_URL";
 pub(crate) struct TestArgs {
     /// Install nothing: name what is missing and fail
     #[arg(long)]
-    no_install: bool,
+    pub(crate) no_install: bool,
     /// Leave a part out (and say so in the last line)
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PARTS")]
     without: Vec<Part>,
@@ -36,26 +37,23 @@ enum Part {
 pub(crate) fn run(args: &TestArgs) -> Result<(), Failure> {
     let installing = if args.no_install { Installing::Forbidden } else { Installing::Allowed };
     let mut failures = Vec::new();
-    let mut note = |part: &str, result: Result<(), Failure>| {
-        if let Err(failure) = result {
-            println!("{part}: {failure}");
-            failures.push(part.to_owned());
-        }
-    };
-
-    note("tidy", tidy::check(&process::project_root()));
     let mut tally = Tally::default();
-    note("tests", run_cargo_test(args.leaves_out(Part::Postgres), installing, &mut tally));
+    failures.extend(step("house rules", || tidy::check(&process::project_root())).err());
+    let without_postgres = args.leaves_out(Part::Postgres);
+    failures.extend(step("tests", || run_cargo_test(without_postgres, installing, &mut tally)).err());
     if !args.leaves_out(Part::Clients) {
-        note("clients", e2e::run(&e2e::E2eArgs::default(), installing));
+        failures.extend(step("real clients", || e2e::run(&e2e::E2eArgs::default(), installing)).err());
     }
 
     for name in tally.failed_names() {
         println!("failed: {name}");
     }
+    for failure in &failures {
+        println!("{failure}");
+    }
     println!("{tally}");
     println!("{}", args.left_out());
-    if failures.is_empty() { Ok(()) } else { Err(Failure::new(format!("failed: {}", failures.join(", ")))) }
+    if failures.is_empty() { Ok(()) } else { Err(Failure::new("tests failed (above)")) }
 }
 
 /// `cargo test` on the whole workspace, on a fresh PostgreSQL cluster unless that is left out.
@@ -71,7 +69,7 @@ fn run_cargo_test(without_postgres: bool, installing: Installing, tally: &mut Ta
     let succeeded = process::tee(&mut command, |line| tally.read(line))?;
     match (succeeded, tally.any_failed()) {
         (true, _) => Ok(()),
-        (false, true) => Err(Failure::new(format!("{tally}"))),
+        (false, true) => Err(Failure::new("failed, by name above")),
         (false, false) => Err(Failure::new("cargo test failed (above)")),
     }
 }

@@ -44,11 +44,11 @@ pub(crate) fn check(root: &Path) -> Result<(), Failure> {
     violations.extend(summary::violations(&files));
     violations.extend(links::violations(&files, &|path| root.join(path).exists()));
     if violations.is_empty() {
-        println!("tidy: crate arrows and house rules hold in {} files", files.len());
+        println!("crate arrows and house rules hold in {} files", files.len());
         return Ok(());
     }
     for violation in &violations {
-        println!("tidy: {violation}");
+        println!("{violation}");
     }
     Err(Failure::new(format!("{} house rules broken (above)", violations.len())))
 }
