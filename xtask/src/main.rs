@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "a command line tool: what it prints is what it is for")]
 
 mod ci;
+mod docs;
 mod e2e;
 mod failure;
 mod packages;
@@ -15,8 +16,9 @@ mod tidy;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
+use crate::e2e::dns_hook;
 use crate::failure::Failure;
 use crate::packages::Installing;
 
@@ -36,8 +38,22 @@ enum Task {
     Ci(ci::CiArgs),
     /// Check the house rules alone: crate arrows, names, pages, links
     Tidy,
+    /// Write the generated parts of the book anew
+    Docs,
     /// Run real ACME clients against the server
-    E2e(e2e::E2eArgs),
+    E2e(E2eCommand),
+    /// Set a TXT record of the running clients' test
+    #[command(hide = true)]
+    DnsHook(dns_hook::DnsHookArgs),
+}
+
+#[derive(Debug, Args)]
+struct E2eCommand {
+    #[command(flatten)]
+    e2e: e2e::E2eArgs,
+    /// Install nothing: name what is missing and fail
+    #[arg(long)]
+    no_install: bool,
 }
 
 fn main() -> ExitCode {
@@ -55,6 +71,8 @@ fn run(task: &Task) -> Result<(), Failure> {
         Task::Test(args) => test::run(args),
         Task::Ci(args) => ci::run(args),
         Task::Tidy => tidy::check(&process::project_root()),
-        Task::E2e(args) => e2e::run(args, Installing::Allowed),
+        Task::Docs => docs::run(),
+        Task::E2e(args) => e2e::run(&args.e2e, Installing::unless_forbidden(args.no_install)),
+        Task::DnsHook(args) => dns_hook::run(args),
     }
 }

@@ -1,0 +1,5 @@
+//! What the book and the README say is what the code does.
+
+mod configuration_page;
+mod documented_configurations;
+mod pages;
