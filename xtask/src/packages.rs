@@ -20,6 +20,13 @@ pub(crate) enum Installing {
     Forbidden,
 }
 
+impl Installing {
+    /// What `--no-install` says.
+    pub(crate) fn unless_forbidden(is_forbidden: bool) -> Self {
+        if is_forbidden { Self::Forbidden } else { Self::Allowed }
+    }
+}
+
 /// Makes sure that `found` finds each program, by installing what is missing where that is allowed and possible.
 pub(crate) fn ensure(
     needed: &[Needed],

@@ -35,7 +35,7 @@ enum Part {
 
 /// Runs the house rules, the Rust tests and the real clients. Each runs even where one before it failed.
 pub(crate) fn run(args: &TestArgs) -> Result<(), Failure> {
-    let installing = if args.no_install { Installing::Forbidden } else { Installing::Allowed };
+    let installing = Installing::unless_forbidden(args.no_install);
     let mut failures = Vec::new();
     let mut tally = Tally::default();
     failures.extend(step("house rules", || tidy::check(&process::project_root())).err());

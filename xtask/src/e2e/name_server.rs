@@ -1,0 +1,188 @@
+//! The DNS of the real clients' tests: a name server on loopback whose TXT records the clients' hooks set.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hickory_server::Server;
+use hickory_server::net::runtime::Time;
+use hickory_server::proto::op::{Header, HeaderCounts, Metadata, ResponseCode};
+use hickory_server::proto::rr::rdata::{A, TXT};
+use hickory_server::proto::rr::{RData, Record, RecordType};
+use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
+use hickory_server::zone_handler::MessageResponseBuilder;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::runtime::Runtime;
+
+use crate::failure::{Context, Failure};
+
+/// Every name under this one has loopback's address; no other name exists.
+pub(super) const ZONE: &str = "e2e.test";
+
+/// A running name server; it ends when dropped.
+#[derive(Debug)]
+pub(super) struct NameServer {
+    address: SocketAddr,
+    control: SocketAddr,
+    _runtime: Runtime,
+}
+
+/// The TXT values of each name.
+#[derive(Debug, Default)]
+struct Records(Mutex<BTreeMap<String, Vec<String>>>);
+
+impl NameServer {
+    pub(super) fn start() -> Result<Self, Failure> {
+        let starting = || "cannot start the name server".to_owned();
+        let runtime = Runtime::new().context(starting)?;
+        let records = Arc::new(Records::default());
+        let (address, control) = runtime.block_on(serve(records)).context(starting)?;
+        Ok(Self { address, control, _runtime: runtime })
+    }
+
+    /// Where it answers questions, over UDP and TCP.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where it takes orders from [`super::dns_hook`].
+    pub(super) fn control(&self) -> SocketAddr {
+        self.control
+    }
+}
+
+async fn serve(records: Arc<Records>) -> std::io::Result<(SocketAddr, SocketAddr)> {
+    let control = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let control_address = control.local_addr()?;
+    let (udp, tcp) = loop {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        // The same port may be taken for TCP.
+        if let Ok(tcp) = TcpListener::bind(udp.local_addr()?).await {
+            break (udp, tcp);
+        }
+    };
+    let address = udp.local_addr()?;
+    let mut server = Server::new(Answers(Arc::clone(&records)));
+    server.register_socket(udp);
+    server.register_listener(tcp, Duration::from_secs(60), 32);
+    tokio::spawn(async move {
+        // It stops answering when it is dropped.
+        let _server = server;
+        while let Ok((stream, _)) = control.accept().await {
+            tokio::spawn(obey(stream, Arc::clone(&records)));
+        }
+    });
+    Ok((address, control_address))
+}
+
+/// Reads one order and answers `ok` once it is carried out.
+async fn obey(stream: TcpStream, records: Arc<Records>) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    let mut order = String::new();
+    stream.read_line(&mut order).await?;
+    let answer = if records.obey(order.trim_end()) { "ok\n" } else { "not understood\n" };
+    stream.write_all(answer.as_bytes()).await
+}
+
+impl Records {
+    /// `add NAME VALUE` or `remove NAME VALUE`: whether that is what `order` says.
+    fn obey(&self, order: &str) -> bool {
+        let mut words = order.splitn(3, ' ');
+        let (Some(verb), Some(name), Some(value)) = (words.next(), words.next(), words.next()) else { return false };
+        let mut records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let values = records.entry(normalized(name)).or_default();
+        match verb {
+            "add" => values.push(value.to_owned()),
+            "remove" => values.retain(|known| known != value),
+            _ => return false,
+        }
+        true
+    }
+
+    fn txt(&self, name: &str) -> Vec<String> {
+        let records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        records.get(&normalized(name)).cloned().unwrap_or_default()
+    }
+
+    /// What is at `name`: no such name outside the zone, else what the type has there.
+    fn lookup(&self, name: &str, kind: RecordType) -> (ResponseCode, Vec<RData>) {
+        let name = normalized(name);
+        let within = name.strip_suffix(ZONE).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        if !within {
+            return (ResponseCode::NXDomain, Vec::new());
+        }
+        let data = match kind {
+            RecordType::A => vec![RData::A(A(Ipv4Addr::LOCALHOST))],
+            // A record is one string of at most 255 octets or several.
+            RecordType::TXT => self.txt(&name).iter().map(|value| txt(value)).collect(),
+            _ => Vec::new(),
+        };
+        (ResponseCode::NoError, data)
+    }
+}
+
+fn txt(value: &str) -> RData {
+    RData::TXT(TXT::from_bytes(value.as_bytes().chunks(255).collect()))
+}
+
+fn normalized(name: &str) -> String {
+    name.trim_end_matches('.').to_ascii_lowercase()
+}
+
+struct Answers(Arc<Records>);
+
+#[async_trait]
+impl RequestHandler for Answers {
+    async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut responder: R) -> ResponseInfo {
+        let mut metadata = Metadata::response_from_request(&request.metadata);
+        metadata.authoritative = true;
+        metadata.recursion_available = true;
+        let mut records = Vec::new();
+        if let Some(question) = request.queries.queries().first() {
+            let name = question.original().name().clone();
+            let (code, data) = self.0.lookup(&name.to_ascii(), question.query_type());
+            metadata.response_code = code;
+            records = data.into_iter().map(|data| Record::from_rdata(name.clone(), 0, data)).collect();
+        } else {
+            metadata.response_code = ResponseCode::FormErr;
+        }
+        let response = MessageResponseBuilder::from_message_request(request).build(metadata, &records, [], [], []);
+        // Who asked has gone: nobody is left to tell.
+        let sent = responder.send_response(response).await;
+        sent.unwrap_or_else(|_| Header { metadata, counts: HeaderCounts::default() }.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_holds_every_value_added_until_it_is_removed() {
+        let records = Records::default();
+        assert!(records.obey("add _acme-challenge.WWW.e2e.test. one"));
+        assert!(records.obey("add _acme-challenge.www.e2e.test two words"));
+        assert_eq!(records.txt("_acme-challenge.www.e2e.test."), ["one", "two words"]);
+        assert!(records.obey("remove _acme-challenge.www.e2e.test one"));
+        assert_eq!(records.txt("_acme-challenge.www.e2e.test"), ["two words"]);
+    }
+
+    #[test]
+    fn other_orders_are_refused() {
+        for order in ["", "add", "add name", "drop name value"] {
+            assert!(!Records::default().obey(order), "{order}");
+        }
+    }
+
+    #[test]
+    fn names_under_the_zone_are_loopback_and_others_do_not_exist() {
+        let records = Records::default();
+        let loopback = vec![RData::A(A(Ipv4Addr::LOCALHOST))];
+        assert_eq!(records.lookup("www.E2E.test.", RecordType::A), (ResponseCode::NoError, loopback));
+        assert_eq!(records.lookup("www.e2e.test.", RecordType::AAAA), (ResponseCode::NoError, vec![]));
+        assert_eq!(records.lookup("note2e.test.", RecordType::A), (ResponseCode::NXDomain, vec![]));
+    }
+}

@@ -1,0 +1,177 @@
+//! The server under test: the real binary, configured as an operator would, in a directory of its own.
+
+use std::env;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::failure::{Context, Failure};
+use crate::postgres::free_port;
+use crate::process;
+
+/// Names a prebuilt binary to run instead of building one.
+const PREBUILT: &str = "XTASK_SERVER";
+const READY_WITHIN: Duration = Duration::from_secs(30);
+const STOPPED_WITHIN: Duration = Duration::from_secs(20);
+
+/// What the server's own documentation prints before the directory's URL once it is ready.
+const READY: &str = "directory  ";
+
+/// A running server, killed when dropped.
+#[derive(Debug)]
+pub(super) struct Server {
+    directory: TempDir,
+    child: Child,
+    directory_url: String,
+    http_port: u16,
+    tls_port: u16,
+}
+
+/// The binary to test: the one that the environment names, or a fresh release build.
+pub(super) fn binary() -> Result<PathBuf, Failure> {
+    if let Some(prebuilt) = env::var_os(PREBUILT) {
+        return Ok(prebuilt.into());
+    }
+    process::run(process::cargo().args(["build", "--release", "--locked", "--quiet", "--package", "akamu"]))?;
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| process::project_root().join("target"), PathBuf::from);
+    Ok(target.join("release/akamu-server"))
+}
+
+impl Server {
+    /// Starts `binary` on free ports, with `name_server` for every lookup, and waits until it says that it is ready.
+    pub(super) fn start(binary: &Path, name_server: SocketAddr) -> Result<Self, Failure> {
+        let directory = tempfile::Builder::new()
+            .prefix("akamu-e2e-")
+            .tempdir()
+            .context(|| "cannot make a directory for the server".to_owned())?;
+        let (port, http_port, tls_port) = (free_port()?, free_port()?, free_port()?);
+        let config = directory.path().join("config.toml");
+        fs::write(&config, configuration(port, http_port, tls_port, name_server))
+            .context(|| "cannot write the server's configuration".to_owned())?;
+        let log =
+            File::create(directory.path().join("server.log")).context(|| "cannot make the server's log".to_owned())?;
+
+        let mut command = Command::new(binary);
+        for (name, _) in env::vars_os() {
+            if name.to_string_lossy().starts_with("AKAMU_") {
+                command.env_remove(name);
+            }
+        }
+        let mut child = command
+            .arg("--config")
+            .arg(&config)
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .context(|| format!("cannot run {}", binary.display()))?;
+        let stdout = child.stdout.take().expect("standard output was asked for above");
+        let mut server = Self { directory, child, directory_url: String::new(), http_port, tls_port };
+        server.directory_url = directory_url(stdout)
+            .ok_or_else(|| Failure::new(format!("the server does not get ready:\n{}", server.log_tail())))?;
+        Ok(server)
+    }
+
+    pub(super) fn directory_url(&self) -> &str {
+        &self.directory_url
+    }
+
+    /// The certificate that clients are told to trust.
+    pub(super) fn root(&self) -> PathBuf {
+        self.directory.path().join("data/root.pem")
+    }
+
+    pub(super) fn http_port(&self) -> u16 {
+        self.http_port
+    }
+
+    pub(super) fn tls_port(&self) -> u16 {
+        self.tls_port
+    }
+
+    /// Where clients keep what is theirs.
+    pub(super) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(super) fn log_tail(&self) -> String {
+        tail(&self.directory.path().join("server.log"))
+    }
+
+    /// Asks it to stop; it must do so soon, and with success.
+    pub(super) fn stop(mut self) -> Result<(), Failure> {
+        process::output(Command::new("kill").arg("-TERM").arg(self.child.id().to_string()))?;
+        let deadline = Instant::now() + STOPPED_WITHIN;
+        loop {
+            match self.child.try_wait().context(|| "cannot wait for the server".to_owned())? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => {
+                    return Err(Failure::new(format!(
+                        "told to stop, the server ends with {status}:\n{}",
+                        self.log_tail()
+                    )));
+                }
+                None if Instant::now() > deadline => {
+                    let waited = STOPPED_WITHIN.as_secs();
+                    return Err(Failure::new(format!("told to stop, the server still runs {waited} s later")));
+                }
+                None => thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It has ended already after `stop`.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits for the line that says the server is ready; what it prints later is read and dropped, or it would block.
+fn directory_url(stdout: ChildStdout) -> Option<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if let Some(url) = line.strip_prefix(READY) {
+                // Nobody listens once the time is over.
+                let _ = sender.send(url.trim().to_owned());
+            }
+        }
+    });
+    receiver.recv_timeout(READY_WITHIN).ok()
+}
+
+fn configuration(port: u16, http_port: u16, tls_port: u16, name_server: SocketAddr) -> String {
+    format!(
+        r#"listen_addr = "127.0.0.1:{port}"
+base_url = "https://localhost:{port}"
+data_dir = "data"
+
+[server]
+http_validation_port = {http_port}
+tls_validation_port = {tls_port}
+dns_resolver_addr = "{name_server}"
+address_resolver_addr = "{name_server}"
+validation_allow_networks = ["127.0.0.0/8", "::1/128"]
+dns_persist_issuer_domain = "ca.e2e.test"
+"#
+    )
+}
+
+/// The last lines of a log.
+pub(super) fn tail(log: &Path) -> String {
+    let text = fs::read(log).map(|octets| String::from_utf8_lossy(&octets).into_owned()).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let tail = lines.get(lines.len().saturating_sub(40)..).unwrap_or_default();
+    format!("last lines of {}:\n  {}", log.file_name().unwrap_or_default().to_string_lossy(), tail.join("\n  "))
+}
