@@ -136,7 +136,7 @@ impl RequestHandler for Handler {
             return Header { metadata, counts: HeaderCounts::default() }.into();
         }
         metadata.response_code = answer.code;
-        metadata.recursion_available = answer.authorities.is_empty();
+        metadata.recursion_available = false;
         let mut edns = Edns::new();
         edns.set_max_payload(request.max_payload());
         let mut builder = MessageResponseBuilder::from_message_request(request);
