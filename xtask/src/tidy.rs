@@ -3,6 +3,8 @@
 mod arrows;
 mod crate_pages;
 mod file_names;
+mod foreign_crates;
+mod invariants;
 mod links;
 mod summary;
 mod unfinished;
@@ -37,12 +39,16 @@ impl SourceFile {
 /// Checks every rule and fails with the list of what broke one.
 pub(crate) fn check(root: &Path) -> Result<(), Failure> {
     let files = source_files(root)?;
-    let mut violations = arrows::violations(&arrows::workspace_packages()?);
+    let metadata = arrows::metadata()?;
+    let mut violations = arrows::violations(&arrows::packages(&metadata));
+    violations.extend(foreign_crates::violations(&metadata));
     violations.extend(crate_pages::violations(&files));
     violations.extend(file_names::violations(&files));
     violations.extend(unfinished::violations(&files));
     violations.extend(summary::violations(&files));
-    violations.extend(links::violations(&files, &|path| root.join(path).exists()));
+    let exists = |path: &str| root.join(path).exists();
+    violations.extend(links::violations(&files, &exists));
+    violations.extend(invariants::violations(&files, &exists));
     if violations.is_empty() {
         println!("crate arrows and house rules hold in {} files", files.len());
         return Ok(());

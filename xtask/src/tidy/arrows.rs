@@ -34,10 +34,9 @@ struct Dependency {
 }
 
 /// The workspace as cargo sees it.
-pub(super) fn workspace_packages() -> Result<Vec<Package>, Failure> {
+pub(super) fn metadata() -> Result<Value, Failure> {
     let json = process::output(process::cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
-    let metadata: Value = serde_json::from_str(&json).context(|| "cannot read cargo's metadata".to_owned())?;
-    Ok(packages(&metadata))
+    serde_json::from_str(&json).context(|| "cannot read cargo's metadata".to_owned())
 }
 
 pub(super) fn violations(packages: &[Package]) -> Vec<String> {
@@ -81,7 +80,7 @@ fn listed(names: &[&str]) -> String {
     if names.is_empty() { "no crate of the workspace".to_owned() } else { names.join(", ") }
 }
 
-fn packages(metadata: &Value) -> Vec<Package> {
+pub(super) fn packages(metadata: &Value) -> Vec<Package> {
     let packages = array(&metadata["packages"]);
     let names: Vec<&str> = packages.iter().map(|package| text(&package["name"])).collect();
     packages
@@ -106,11 +105,11 @@ fn dependency(value: &Value) -> Dependency {
     Dependency { name: text(&value["name"]).to_owned(), kind: value["kind"].as_str().map(str::to_owned), features }
 }
 
-fn array(value: &Value) -> &[Value] {
+pub(super) fn array(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn text(value: &Value) -> &str {
+pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
