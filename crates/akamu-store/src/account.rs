@@ -1,13 +1,14 @@
 //! Accounts (RFC 8555 §7.1.2), their keys, and every thumbprint that they ever had.
 
-use akamu_proto::{AccountId, AccountStatus, Thumbprint, Timestamp};
+use akamu_proto::{AccountId, AccountStatus, AuthorizationStatus, OrderStatus, Thumbprint, Timestamp};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 use crate::connection::{AnyConnection, DbResult, corrupt, insert_if_new};
 use crate::error::StoreError;
-use crate::schema::{account_thumbprints, accounts, orders};
+use crate::schema::{account_thumbprints, accounts, authorizations, orders};
 use crate::store::Store;
+use crate::{order, row_lock};
 
 /// An account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +84,10 @@ fn account((id, status, jwk, thumbprint, contact, terms_agreed): Row) -> DbResul
     })
 }
 
+fn contact_text(contact: &[String]) -> String {
+    serde_json::to_string(contact).expect("strings are JSON")
+}
+
 fn by_id(connection: &mut AnyConnection, id: AccountId) -> DbResult<Option<Account>> {
     accounts::table.find(id.as_i64()).select(COLUMNS).first::<Row>(connection).optional()?.map(account).transpose()
 }
@@ -142,7 +147,7 @@ impl Store {
     /// Where the database fails, or the id is taken.
     pub async fn account_create(&self, new: NewAccount, now: Timestamp) -> Result<AccountCreated, StoreError> {
         self.write("account_create", move |connection| {
-            let contact = serde_json::to_string(&new.contact).unwrap_or_else(|_| "[]".to_owned());
+            let contact = contact_text(&new.contact);
             let row = (
                 accounts::id.eq(new.id.as_i64()),
                 accounts::status.eq(AccountStatus::Valid.as_str()),
@@ -204,7 +209,7 @@ impl Store {
         _: Timestamp,
     ) -> Result<Option<Account>, StoreError> {
         self.write("account_update_contact", move |connection| {
-            let contact = serde_json::to_string(&contact).unwrap_or_else(|_| "[]".to_owned());
+            let contact = contact_text(&contact);
             let changed = diesel::update(accounts::table.find(id.as_i64()))
                 .filter(accounts::status.eq(AccountStatus::Valid.as_str()))
                 .set(accounts::contact.eq(contact))
@@ -214,23 +219,31 @@ impl Store {
         .await
     }
 
-    /// Closes a valid account for good (§7.3.6). Its unfinished orders become invalid; its validations' results are not
-    /// recorded any more. `None` where there is no such account.
+    /// Closes a valid account for good (§7.3.6). Its pending and ready orders become invalid, its pending authorizations
+    /// deactivated: results of its validations are not recorded any more. `None` where there is no such account.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn account_deactivate(&self, id: AccountId, _: Timestamp) -> Result<Option<Account>, StoreError> {
         self.write("account_deactivate", move |connection| {
-            diesel::update(accounts::table.find(id.as_i64()))
+            let changed = diesel::update(accounts::table.find(id.as_i64()))
                 .filter(accounts::status.eq(AccountStatus::Valid.as_str()))
                 .set(accounts::status.eq(AccountStatus::Deactivated.as_str()))
                 .execute(connection)?;
-            let error = crate::order::problem_text("the account was deactivated");
-            diesel::update(orders::table)
-                .filter(orders::account_id.eq(id.as_i64()))
-                .filter(orders::status.eq_any(["pending", "ready"]))
-                .set((orders::status.eq("invalid"), orders::error.eq(error)))
-                .execute(connection)?;
+            if changed == 1 {
+                row_lock::unfinished_orders_of(connection, id)?;
+                let error = order::problem_text("the account was deactivated");
+                diesel::update(orders::table)
+                    .filter(orders::account_id.eq(id.as_i64()))
+                    .filter(orders::status.eq_any(["pending", "ready"]))
+                    .set((orders::status.eq(OrderStatus::Invalid.as_str()), orders::error.eq(error)))
+                    .execute(connection)?;
+                diesel::update(authorizations::table)
+                    .filter(authorizations::account_id.eq(id.as_i64()))
+                    .filter(authorizations::status.eq(AuthorizationStatus::Pending.as_str()))
+                    .set(authorizations::status.eq(AuthorizationStatus::Deactivated.as_str()))
+                    .execute(connection)?;
+            }
             by_id(connection, id)
         })
         .await
@@ -253,7 +266,7 @@ impl Store {
         let changed = self
             .write("account_change_key", move |connection| {
                 match by_thumbprint(connection, &new)? {
-                    // Ours: the answer to an earlier try was lost.
+                    // Ours: the answer to an earlier run was lost.
                     Some(found) if found.id == id && old != new => return Ok(KeyChanged::Changed(found)),
                     Some(found) => return Ok(KeyChanged::KeyInUse(found.id)),
                     None => {}

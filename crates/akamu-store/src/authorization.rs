@@ -1,16 +1,16 @@
 //! Authorizations and their challenges (RFC 8555 §7.1.4, §7.1.5).
 
 use akamu_proto::{
-    AccountId, AuthorizationId, AuthorizationStatus, ChallengeStatus, ChallengeType, Identifier, Problem, Timestamp,
-    Token,
+    AccountId, AccountStatus, AuthorizationId, AuthorizationStatus, ChallengeStatus, ChallengeType, Identifier,
+    Problem, Timestamp, Token,
 };
 use diesel::prelude::*;
 
 use crate::connection::{AnyConnection, DbResult, corrupt, insert_all};
 use crate::error::StoreError;
-use crate::order;
-use crate::schema::{authorizations, challenges};
+use crate::schema::{accounts, authorizations, challenges};
 use crate::store::Store;
+use crate::{order, row_lock};
 
 /// An authorization with its challenges.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct Challenge {
     pub validated_at: Option<Timestamp>,
     /// Why it failed.
     pub error: Option<Problem>,
+    /// How often its validation was begun.
+    pub attempt: i16,
 }
 
 /// An authorization to be made.
@@ -113,10 +115,12 @@ pub(crate) fn insert(
             (
                 challenges::authorization_id.eq(it.id.as_octets().as_slice()),
                 challenges::challenge_type.eq(challenge.challenge_type.as_str()),
+                challenges::account_id.eq(account.as_i64()),
                 challenges::position.eq(position),
                 challenges::token.eq(challenge.token.as_ref().map(Token::as_str)),
                 challenges::status.eq(ChallengeStatus::Pending.as_str()),
                 challenges::attempt.eq(0_i16),
+                challenges::reports.eq(0_i16),
             )
         })
         .collect();
@@ -124,68 +128,117 @@ pub(crate) fn insert(
     Ok(())
 }
 
-type Row = (i64, String, String, String, i64);
-type ChallengeRow = (String, Option<String>, String, Option<i64>, Option<String>);
+/// An authorization with what only the store sees of it.
+pub(crate) struct StoredAuthorization {
+    pub(crate) authorization: Authorization,
+    pub(crate) account_is_valid: bool,
+    /// Beside each challenge, in the same order.
+    pub(crate) queue: Vec<QueueEntry>,
+}
 
-fn challenge((challenge_type, token, status, validated_at, error): ChallengeRow) -> DbResult<Challenge> {
+/// A challenge's place in the queue of validations.
+#[derive(Clone, Debug)]
+pub(crate) struct QueueEntry {
+    pub(crate) key_auth: Option<String>,
+    pub(crate) lease_token: Option<Vec<u8>>,
+    /// How many reports were recorded.
+    pub(crate) reports: i16,
+}
+
+impl StoredAuthorization {
+    /// The challenge of a type, with its place in the queue.
+    pub(crate) fn challenge(&self, challenge_type: &ChallengeType) -> Option<(&Challenge, &QueueEntry)> {
+        self.authorization.challenges.iter().zip(&self.queue).find(|(it, _)| it.challenge_type == *challenge_type)
+    }
+
+    pub(crate) fn is_unexpired(&self, now: Timestamp) -> bool {
+        self.authorization.expires_at > now
+    }
+
+    /// Whether a validation's result may be recorded: all is as it was when it began.
+    pub(crate) fn wants_result(&self, now: Timestamp) -> bool {
+        self.account_is_valid && self.is_unexpired(now) && self.authorization.status == AuthorizationStatus::Pending
+    }
+}
+
+/// A challenge's row beside its authorization's and its account's state.
+#[derive(Queryable)]
+struct Row {
+    account: i64,
+    account_status: String,
+    identifier_kind: String,
+    identifier_value: String,
+    status: String,
+    expires_at: i64,
+    challenge_type: String,
+    token: Option<String>,
+    challenge_status: String,
+    validated_at: Option<i64>,
+    error: Option<String>,
+    attempt: i16,
+    key_auth: Option<String>,
+    lease_token: Option<Vec<u8>>,
+    reports: i16,
+}
+
+fn challenge(row: &Row) -> DbResult<Challenge> {
+    let error = row.error.as_deref().map(serde_json::from_str).transpose();
     Ok(Challenge {
-        challenge_type: ChallengeType::new(challenge_type),
-        token: token.map(|it| it.parse()).transpose().map_err(|_| corrupt("challenges.token"))?,
-        status: ChallengeStatus::from_word(&status).ok_or_else(|| corrupt("challenges.status"))?,
-        validated_at: validated_at.map(Timestamp::from_unix_micros),
-        error: error.map(|it| serde_json::from_str(&it)).transpose().map_err(|_| corrupt("challenges.error"))?,
+        challenge_type: ChallengeType::new(row.challenge_type.clone()),
+        token: row.token.as_deref().map(str::parse).transpose().map_err(|_| corrupt("challenges.token"))?,
+        status: ChallengeStatus::from_word(&row.challenge_status).ok_or_else(|| corrupt("challenges.status"))?,
+        validated_at: row.validated_at.map(Timestamp::from_unix_micros),
+        error: error.map_err(|_| corrupt("challenges.error"))?,
+        attempt: row.attempt,
     })
 }
 
-/// The account's authorization with this id, whatever its age.
-pub(crate) fn by_id(
-    connection: &mut AnyConnection,
-    account: AccountId,
-    id: AuthorizationId,
-) -> DbResult<Option<Authorization>> {
-    let octets = id.as_octets().to_vec();
-    let row: Option<Row> = authorizations::table
-        .find(&octets)
-        .filter(authorizations::account_id.eq(account.as_i64()))
+/// The authorization with this id, whosever and however old, in one statement.
+pub(crate) fn by_id(connection: &mut AnyConnection, id: AuthorizationId) -> DbResult<Option<StoredAuthorization>> {
+    let rows: Vec<Row> = challenges::table
+        .inner_join(authorizations::table.inner_join(accounts::table))
+        .filter(challenges::authorization_id.eq(id.as_octets().as_slice()))
+        .order(challenges::position)
         .select((
             authorizations::account_id,
+            accounts::status,
             authorizations::identifier_kind,
             authorizations::identifier_value,
             authorizations::status,
             authorizations::expires_at,
-        ))
-        .first(connection)
-        .optional()?;
-    let Some((_, kind, value, status, expires_at)) = row else { return Ok(None) };
-    let rows: Vec<ChallengeRow> = challenges::table
-        .filter(challenges::authorization_id.eq(&octets))
-        .order(challenges::position)
-        .select((
             challenges::challenge_type,
             challenges::token,
             challenges::status,
             challenges::validated_at,
             challenges::error,
+            challenges::attempt,
+            challenges::key_auth,
+            challenges::lease_token,
+            challenges::reports,
         ))
         .load(connection)?;
-    Ok(Some(Authorization {
+    let Some(row) = rows.first() else { return Ok(None) };
+    let authorization = Authorization {
         id,
-        account,
-        identifier: identifier(&kind, &value)?,
-        status: AuthorizationStatus::from_word(&status).ok_or_else(|| corrupt("authorizations.status"))?,
-        expires_at: Timestamp::from_unix_micros(expires_at),
-        challenges: rows.into_iter().map(challenge).collect::<DbResult<_>>()?,
-    }))
+        account: AccountId::from_i64(row.account).ok_or_else(|| corrupt("authorizations.account_id"))?,
+        identifier: identifier(&row.identifier_kind, &row.identifier_value)?,
+        status: AuthorizationStatus::from_word(&row.status).ok_or_else(|| corrupt("authorizations.status"))?,
+        expires_at: Timestamp::from_unix_micros(row.expires_at),
+        challenges: rows.iter().map(challenge).collect::<DbResult<_>>()?,
+    };
+    let account_is_valid = row.account_status == AccountStatus::Valid.as_str();
+    let entry = |it: Row| QueueEntry { key_auth: it.key_auth, lease_token: it.lease_token, reports: it.reports };
+    Ok(Some(StoredAuthorization { authorization, account_is_valid, queue: rows.into_iter().map(entry).collect() }))
 }
 
-/// As [`by_id`], but one that has expired is as if absent.
-pub(crate) fn unexpired(
+/// As [`by_id`], but another account's and one that has expired are as if absent.
+pub(crate) fn of_account(
     connection: &mut AnyConnection,
     account: AccountId,
     id: AuthorizationId,
     now: Timestamp,
-) -> DbResult<Option<Authorization>> {
-    Ok(by_id(connection, account, id)?.filter(|it| it.expires_at > now))
+) -> DbResult<Option<StoredAuthorization>> {
+    Ok(by_id(connection, id)?.filter(|it| it.authorization.account == account && it.is_unexpired(now)))
 }
 
 impl Store {
@@ -199,7 +252,10 @@ impl Store {
         id: AuthorizationId,
         now: Timestamp,
     ) -> Result<Option<Authorization>, StoreError> {
-        self.read("authorization", move |connection| unexpired(connection, account, id, now)).await
+        self.read("authorization", move |connection| {
+            Ok(of_account(connection, account, id, now)?.map(|it| it.authorization))
+        })
+        .await
     }
 
     /// Gives up a pending or valid authorization (RFC 8555 §7.5.2). Its unfinished orders become invalid. One in another
@@ -214,9 +270,8 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<Authorization>, StoreError> {
         self.write("authorization_deactivate", move |connection| {
-            let octets = id.as_octets().as_slice();
-            order::lock_of_authorization(connection, octets)?;
-            let changed = diesel::update(authorizations::table.find(octets.to_vec()))
+            row_lock::orders_of(connection, id)?;
+            let changed = diesel::update(authorizations::table.find(id.as_octets().as_slice()))
                 .filter(authorizations::account_id.eq(account.as_i64()))
                 .filter(authorizations::expires_at.gt(now.unix_micros()))
                 .filter(authorizations::status.eq_any(["pending", "valid"]))
@@ -224,14 +279,14 @@ impl Store {
                 .execute(connection)?;
             if changed == 1 {
                 let error = order::problem_text("an authorization of the order was deactivated");
-                order::settle_failed(connection, octets, &error)?;
+                order::settle_failed(connection, id, &error)?;
             }
-            unexpired(connection, account, id, now)
+            Ok(of_account(connection, account, id, now)?.map(|it| it.authorization))
         })
         .await
     }
 
-    /// Whether the account holds valid, unexpired authorizations for all of these (RFC 8555 §7.6).
+    /// Whether the account holds valid, unexpired authorizations for all of these (RFC 8555 §7.6). Of none: no.
     ///
     /// # Errors
     /// Where the database fails.
@@ -246,8 +301,8 @@ impl Store {
             for (kind, value) in &wanted {
                 let held = authorizations::table
                     .filter(authorizations::account_id.eq(account.as_i64()))
-                    .filter(authorizations::identifier_value.eq(value.clone()))
-                    .filter(authorizations::identifier_kind.eq((*kind).to_owned()))
+                    .filter(authorizations::identifier_value.eq(value))
+                    .filter(authorizations::identifier_kind.eq(*kind))
                     .filter(authorizations::status.eq("valid"))
                     .filter(authorizations::expires_at.gt(now.unix_micros()))
                     .select(authorizations::account_id)

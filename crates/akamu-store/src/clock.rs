@@ -1,9 +1,12 @@
 //! The newest time that a server ever wrote, so that one whose clock is behind can be told so.
 
+use std::time::Duration;
+
 use akamu_proto::Timestamp;
+use diesel::prelude::*;
 
 use crate::error::StoreError;
-use crate::identity::{fact, set_fact};
+use crate::schema::counters;
 use crate::store::Store;
 
 /// What the database knows of time.
@@ -14,6 +17,8 @@ pub struct ClockCheck {
 }
 
 const NEWEST: &str = "newest_time";
+/// A row this young is left alone: of several replicas that renew it once a minute, one writes.
+const YOUNG: Duration = Duration::from_secs(30);
 
 impl Store {
     /// Reads the newest time.
@@ -21,21 +26,23 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn clock_check(&self) -> Result<ClockCheck, StoreError> {
-        let newest = self.read("clock_check", |connection| fact(connection, NEWEST)).await?;
-        Ok(ClockCheck { newest: newest.and_then(|it| it.parse().ok()).map(Timestamp::from_unix_micros) })
+        let newest: i64 = self
+            .read("clock_check", |connection| counters::table.find(NEWEST).select(counters::value).first(connection))
+            .await?;
+        Ok(ClockCheck { newest: (newest > 0).then(|| Timestamp::from_unix_micros(newest)) })
     }
 
-    /// Writes `now` as the newest time, where it is.
+    /// Writes `now` as the newest time, where the one that is there is at least 30 s older. To be called once a minute.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn clock_renew(&self, now: Timestamp) -> Result<(), StoreError> {
         self.write("clock_renew", move |connection| {
-            let known = fact(connection, NEWEST)?.and_then(|it| it.parse::<i64>().ok());
-            if known.is_none_or(|known| known < now.unix_micros()) {
-                set_fact(connection, NEWEST, &now.unix_micros().to_string())?;
-            }
-            Ok(())
+            diesel::update(counters::table.find(NEWEST))
+                .filter(counters::value.le(now.minus(YOUNG).unix_micros()))
+                .set(counters::value.eq(now.unix_micros()))
+                .execute(connection)
+                .map(drop)
         })
         .await
     }

@@ -80,10 +80,10 @@ fn is_passing(message: &str) -> bool {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The URL is of another kind.
-    #[error("{url:?} is no database URL; write sqlite://akamu.db or postgres://user@host/database")]
+    #[error("{scheme:?} begins no database URL; write sqlite://akamu.db or postgres://user@host/database")]
     BadUrl {
-        /// The URL, without its password.
-        url: String,
+        /// What stands before the first colon.
+        scheme: String,
     },
     /// The database does not answer, or refuses us.
     #[error("cannot be reached: {reason}")]
@@ -98,6 +98,12 @@ pub enum OpenError {
         path: String,
         /// SQLite's own words.
         reason: String,
+    },
+    /// The file is an SQLite database of another program.
+    #[error("{path} is the SQLite database of another program; name another file in database.url")]
+    Foreign {
+        /// The file.
+        path: String,
     },
     /// The schema is of a later version of this program.
     #[error(
@@ -123,4 +129,9 @@ pub enum OpenError {
         /// The database's own words.
         reason: String,
     },
+}
+
+/// libpq explains in several lines.
+pub(crate) fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).filter(|it| !it.is_empty()).collect::<Vec<_>>().join("; ")
 }

@@ -1,11 +1,11 @@
-//! The database knows whose it is: base_url and the issuers' SHA-256 are rows.
+//! The database knows whose it is: base_url and the issuers' SHA-256 are a row.
 
 use akamu_proto::Timestamp;
 use diesel::prelude::*;
 
-use crate::connection::{AnyConnection, DbResult, insert_if_new};
+use crate::connection::{AnyConnection, DbResult, corrupt, insert_if_new};
 use crate::error::StoreError;
-use crate::schema::facts;
+use crate::schema::identity;
 use crate::store::Store;
 
 /// Whose database it is.
@@ -28,46 +28,18 @@ pub enum IdentityOutcome {
     Differs(Identity),
 }
 
-/// Reads a fact.
-pub(crate) fn fact(connection: &mut AnyConnection, name: &str) -> DbResult<Option<String>> {
-    facts::table.find(name.to_owned()).select(facts::value).first(connection).optional()
-}
-
-/// Writes a fact, whatever it was.
-pub(crate) fn set_fact(connection: &mut AnyConnection, name: &str, value: &str) -> DbResult<()> {
-    let row = (facts::name.eq(name), facts::value.eq(value));
-    if !insert_if_new!(connection, facts::table, row)? {
-        diesel::update(facts::table.find(name.to_owned())).set(facts::value.eq(value)).execute(connection)?;
-    }
-    Ok(())
-}
-
-fn hex(octets: &[u8; 32]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
-}
-
-fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let mut octets = [0; 32];
-    let digits = text.as_bytes().chunks_exact(2);
-    if digits.len() != 32 || !digits.remainder().is_empty() {
-        return None;
-    }
-    for (octet, pair) in octets.iter_mut().zip(digits) {
-        *octet = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(octets)
-}
+const ROW: i16 = 1;
 
 fn read(connection: &mut AnyConnection) -> DbResult<Option<Identity>> {
-    let Some(base_url) = fact(connection, "base_url")? else { return Ok(None) };
-    let issuers = fact(connection, "issuers")?.unwrap_or_default();
-    Ok(Some(Identity { base_url, issuers: issuers.split_whitespace().filter_map(from_hex).collect() }))
-}
-
-fn write(connection: &mut AnyConnection, identity: &Identity) -> DbResult<()> {
-    let issuers: Vec<_> = identity.issuers.iter().map(hex).collect();
-    set_fact(connection, "base_url", &identity.base_url)?;
-    set_fact(connection, "issuers", &issuers.join(" "))
+    let row: Option<(String, Vec<u8>)> =
+        identity::table.find(ROW).select((identity::base_url, identity::issuers)).first(connection).optional()?;
+    let Some((base_url, issuers)) = row else { return Ok(None) };
+    let (digests, rest) = issuers.as_chunks();
+    if rest.is_empty() {
+        Ok(Some(Identity { base_url, issuers: digests.to_vec() }))
+    } else {
+        Err(corrupt("identity.issuers"))
+    }
 }
 
 impl Store {
@@ -85,10 +57,13 @@ impl Store {
     /// Where the database fails.
     pub async fn identity_record(&self, ours: Identity, _: Timestamp) -> Result<IdentityOutcome, StoreError> {
         self.write("identity_record", move |connection| {
+            let row = (
+                identity::id.eq(ROW),
+                identity::base_url.eq(&ours.base_url),
+                identity::issuers.eq(ours.issuers.concat()),
+            );
             // The row decides between two that start at once on a new database.
-            let row = (facts::name.eq("base_url"), facts::value.eq(&ours.base_url));
-            if insert_if_new!(connection, facts::table, row)? {
-                write(connection, &ours)?;
+            if insert_if_new!(connection, identity::table, row)? {
                 return Ok(IdentityOutcome::Recorded);
             }
             Ok(match read(connection)? {
@@ -104,6 +79,19 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn identity_adopt(&self, ours: Identity) -> Result<(), StoreError> {
-        self.write("identity_adopt", move |connection| write(connection, &ours)).await
+        self.write("identity_adopt", move |connection| {
+            let row = (
+                identity::id.eq(ROW),
+                identity::base_url.eq(&ours.base_url),
+                identity::issuers.eq(ours.issuers.concat()),
+            );
+            if !insert_if_new!(connection, identity::table, row)? {
+                diesel::update(identity::table.find(ROW))
+                    .set((identity::base_url.eq(&ours.base_url), identity::issuers.eq(ours.issuers.concat())))
+                    .execute(connection)?;
+            }
+            Ok(())
+        })
+        .await
     }
 }

@@ -3,13 +3,13 @@
 use akamu_proto::{AccountId, CertificateId, OrderId, OrderStatus, Problem, Timestamp};
 use diesel::prelude::*;
 
-use crate::account;
 use crate::connection::{AnyConnection, DbResult, corrupt};
 use crate::error::StoreError;
-use crate::lease::{Lease, LeaseRequest};
+use crate::lease::{Lease, LeaseRequest, LeaseTerms, LeaseToken};
 use crate::order::{self, Order};
-use crate::schema::{authorizations, certificates, order_authorizations, orders};
+use crate::schema::{certificates, orders};
 use crate::store::Store;
+use crate::{account, row_lock};
 
 /// What is decided before anything is signed: whoever takes over signs the same.
 #[derive(Clone, Debug)]
@@ -72,205 +72,101 @@ pub enum IssuanceRecorded {
     LeaseLost,
 }
 
-fn lock_order(connection: &mut AnyConnection, id: &[u8]) -> DbResult<()> {
-    if let AnyConnection::Postgres(it) = connection {
-        orders::table.find(id.to_vec()).select(orders::id).for_update().first::<Vec<u8>>(it).optional()?;
+fn begin(
+    connection: &mut AnyConnection,
+    account: AccountId,
+    id: OrderId,
+    new: &NewIssuance,
+    terms: &LeaseTerms,
+    now: Timestamp,
+) -> DbResult<IssuanceBegun> {
+    let account_is_valid = account::is_valid(connection, account)?;
+    row_lock::order(connection, id)?;
+    let Some(found) = order::by_id(connection, account, id, now)? else { return Ok(IssuanceBegun::NotFound) };
+    let started = || Lease::new(terms.token, Issuance { account, order: id, tbs: new.tbs.clone() });
+    match found.order.status {
+        OrderStatus::Ready => {}
+        // The answer to an earlier run was lost.
+        OrderStatus::Processing if found.lease_token.as_deref() == Some(terms.token.as_octets()) => {
+            return Ok(IssuanceBegun::Started(started()));
+        }
+        OrderStatus::Processing | OrderStatus::Valid => {
+            let is_same = found.csr_digest.as_deref() == Some(new.csr_digest.as_slice());
+            let outcome = if is_same { IssuanceBegun::Existing } else { IssuanceBegun::OtherCsr };
+            return Ok(outcome(found.order));
+        }
+        OrderStatus::Pending | OrderStatus::Invalid => return Ok(IssuanceBegun::NotReady(found.order)),
     }
-    Ok(())
+    let row = || diesel::update(orders::table.find(id.as_octets().as_slice()));
+    if !account_is_valid || !found.is_authorized {
+        let error = order::problem_text("an authorization of the order is not valid any more; make a new order");
+        row().set((orders::status.eq(OrderStatus::Invalid.as_str()), orders::error.eq(error))).execute(connection)?;
+        let as_it_is = order::by_id(connection, account, id, now)?.map_or(found.order, |it| it.order);
+        return Ok(IssuanceBegun::NotReady(as_it_is));
+    }
+    let end = connection.lease_clock(now) + terms.micros();
+    let changed = row()
+        .filter(orders::status.eq(OrderStatus::Ready.as_str()))
+        .set((
+            orders::status.eq(OrderStatus::Processing.as_str()),
+            orders::csr_digest.eq(new.csr_digest.as_slice()),
+            orders::serial.eq(new.serial.as_slice()),
+            orders::tbs.eq(&new.tbs),
+            orders::lease_token.eq(terms.token.as_octets()),
+            orders::lease_owner.eq(terms.owner()),
+            orders::lease_expires_at.eq(end.nullable()),
+        ))
+        .execute(connection)?;
+    Ok(if changed == 1 { IssuanceBegun::Started(started()) } else { IssuanceBegun::NotReady(found.order) })
 }
 
-/// Whether every authorization of the order is valid and unexpired at this moment.
-fn all_authorized(connection: &mut AnyConnection, id: &[u8], now: Timestamp) -> DbResult<bool> {
-    let missing = order_authorizations::table
-        .inner_join(authorizations::table)
-        .filter(order_authorizations::order_id.eq(id.to_vec()))
-        .filter(authorizations::status.ne("valid").or(authorizations::expires_at.le(now.unix_micros())))
-        .select(order_authorizations::position)
-        .first::<i16>(connection)
-        .optional()?;
-    Ok(missing.is_none())
-}
-
-impl Store {
-    /// Moves a ready order to processing, where its account and every authorization is still good.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn issuance_begin(
-        &self,
-        account: AccountId,
-        id: OrderId,
-        new: NewIssuance,
-        lease: LeaseRequest,
-        now: Timestamp,
-    ) -> Result<IssuanceBegun, StoreError> {
-        let lease = self.lease_terms(lease);
-        self.write("issuance_begin", move |connection| {
-            let octets = id.as_octets().as_slice();
-            lock_order(connection, octets)?;
-            let Some(found) = order::by_id(connection, account, id, now)? else { return Ok(IssuanceBegun::NotFound) };
-            let started = || Lease::new(lease.token, Issuance { account, order: id, tbs: new.tbs.clone() });
-            match found.status {
-                OrderStatus::Ready => {}
-                OrderStatus::Processing | OrderStatus::Valid => {
-                    let (digest, token): (Option<Vec<u8>>, Option<Vec<u8>>) = orders::table
-                        .find(octets.to_vec())
-                        .select((orders::csr_digest, orders::lease_token))
-                        .first(connection)?;
-                    let is_same = digest.as_deref() == Some(new.csr_digest.as_slice());
-                    let is_ours = token.as_deref() == Some(lease.token.as_octets());
-                    return Ok(match (is_same, is_ours && found.status == OrderStatus::Processing) {
-                        // The answer to an earlier try was lost.
-                        (_, true) => IssuanceBegun::Started(started()),
-                        (true, false) => IssuanceBegun::Existing(found),
-                        (false, false) => IssuanceBegun::OtherCsr(found),
-                    });
-                }
-                OrderStatus::Pending | OrderStatus::Invalid => return Ok(IssuanceBegun::NotReady(found)),
-            }
-            if !account::is_valid(connection, account)? {
-                return Ok(IssuanceBegun::NotReady(found));
-            }
-            if !all_authorized(connection, octets, now)? {
-                let error = order::problem_text("an authorization of the order has expired; make a new order");
-                diesel::update(orders::table.find(octets.to_vec()))
-                    .set((orders::status.eq("invalid"), orders::error.eq(error)))
-                    .execute(connection)?;
-                let now_invalid = order::by_id(connection, account, id, now)?.unwrap_or(found);
-                return Ok(IssuanceBegun::NotReady(now_invalid));
-            }
-            let end = connection.lease_clock(now) + lease.micros();
-            let changed = diesel::update(orders::table.find(octets.to_vec()))
-                .filter(orders::status.eq("ready"))
-                .set((
-                    orders::status.eq(OrderStatus::Processing.as_str()),
-                    orders::csr_digest.eq(new.csr_digest.to_vec()),
-                    orders::serial.eq(new.serial.to_vec()),
-                    orders::tbs.eq(&new.tbs),
-                    orders::lease_token.eq(lease.token.as_octets().to_vec()),
-                    orders::lease_expires_at.eq(end.nullable()),
-                ))
-                .execute(connection)?;
-            if changed == 1 { Ok(IssuanceBegun::Started(started())) } else { Ok(IssuanceBegun::NotReady(found)) }
-        })
-        .await
+fn record(
+    connection: &mut AnyConnection,
+    issuance: &Issuance,
+    token: LeaseToken,
+    new: &NewCertificate,
+    now: Timestamp,
+) -> DbResult<IssuanceRecorded> {
+    let Issuance { account, order: id, .. } = *issuance;
+    row_lock::order(connection, id)?;
+    let Some(found) = order::by_id(connection, account, id, now)? else { return Ok(IssuanceRecorded::LeaseLost) };
+    let mut order = found.order;
+    if found.lease_token.as_deref() != Some(token.as_octets()) {
+        return Ok(IssuanceRecorded::LeaseLost);
     }
-
-    /// Stores the certificate and makes the order valid, where the lease still holds.
-    ///
-    /// # Errors
-    /// Where the database fails; then the lease expires, and somebody signs the same again.
-    pub async fn issuance_record(
-        &self,
-        lease: Lease<Issuance>,
-        new: NewCertificate,
-        now: Timestamp,
-    ) -> Result<IssuanceRecorded, StoreError> {
-        self.write("issuance_record", move |connection| {
-            let Issuance { account, order: id, .. } = lease.subject();
-            let octets = id.as_octets().as_slice();
-            lock_order(connection, octets)?;
-            let changed = diesel::update(orders::table.find(octets.to_vec()))
-                .filter(orders::status.eq(OrderStatus::Processing.as_str()))
-                .filter(orders::lease_token.eq(lease.token().as_octets().to_vec()))
-                .set((
-                    orders::status.eq(OrderStatus::Valid.as_str()),
-                    orders::certificate_id.eq(new.id.as_octets().to_vec()),
-                    orders::tbs.eq(None::<Vec<u8>>),
-                    orders::lease_expires_at.eq(None::<i64>),
-                ))
-                .execute(connection)?;
-            let found = order::by_id(connection, *account, *id, now)?;
-            if changed == 0 {
-                // Ours all the same, where the answer to an earlier try was lost.
-                return Ok(match found {
-                    Some(order) if order.certificate == Some(new.id) => IssuanceRecorded::Recorded(order),
-                    _ => IssuanceRecorded::LeaseLost,
-                });
-            }
-            let serial: Option<Vec<u8>> =
-                orders::table.find(octets.to_vec()).select(orders::serial).first(connection)?;
-            let row = (
-                certificates::id.eq(new.id.as_octets().as_slice()),
-                certificates::account_id.eq(account.as_i64()),
-                certificates::order_id.eq(octets),
-                certificates::serial.eq(serial.ok_or_else(|| corrupt("orders.serial"))?),
-                certificates::der.eq(&new.der),
-                certificates::chain_pem.eq(&new.chain_pem),
-                certificates::not_before.eq(new.not_before.unix_micros()),
-                certificates::not_after.eq(new.not_after.unix_micros()),
-            );
-            diesel::insert_into(certificates::table).values(row).execute(connection)?;
-            Ok(found.map_or(IssuanceRecorded::LeaseLost, IssuanceRecorded::Recorded))
-        })
-        .await
+    match order.status {
+        OrderStatus::Processing => {}
+        // The answer to an earlier run was lost: the token stays with the result.
+        OrderStatus::Valid => return Ok(IssuanceRecorded::Recorded(order)),
+        OrderStatus::Pending | OrderStatus::Ready | OrderStatus::Invalid => return Ok(IssuanceRecorded::LeaseLost),
     }
-
-    /// Makes an order invalid whose certificate cannot be made, where the lease still holds.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn issuance_fail(
-        &self,
-        lease: Lease<Issuance>,
-        problem: Problem,
-        _: Timestamp,
-    ) -> Result<(), StoreError> {
-        let error = serde_json::to_string(&problem).unwrap_or_default();
-        self.write("issuance_fail", move |connection| {
-            diesel::update(orders::table.find(lease.subject().order.as_octets().to_vec()))
-                .filter(orders::status.eq(OrderStatus::Processing.as_str()))
-                .filter(orders::lease_token.eq(lease.token().as_octets().to_vec()))
-                .set((
-                    orders::status.eq(OrderStatus::Invalid.as_str()),
-                    orders::error.eq(&error),
-                    orders::tbs.eq(None::<Vec<u8>>),
-                    orders::lease_expires_at.eq(None::<i64>),
-                ))
-                .execute(connection)?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// Leases issuances whose holder died, at most `limit`.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn issuances_claim(
-        &self,
-        lease: LeaseRequest,
-        limit: usize,
-        now: Timestamp,
-    ) -> Result<Vec<Lease<Issuance>>, StoreError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let lease = self.lease_terms(lease);
-        self.write("issuances_claim", move |connection| {
-            let rows = abandoned(connection, limit, now)?;
-            let mut leases = Vec::with_capacity(rows.len());
-            for (id, account, tbs) in rows {
-                let end = connection.lease_clock(now) + lease.micros();
-                diesel::update(orders::table.find(&id))
-                    .set((
-                        orders::lease_token.eq(lease.token.as_octets().to_vec()),
-                        orders::lease_expires_at.eq(end.nullable()),
-                    ))
-                    .execute(connection)?;
-                let subject = Issuance {
-                    account: AccountId::from_i64(account).ok_or_else(|| corrupt("orders.account_id"))?,
-                    order: OrderId::from_slice(&id).ok_or_else(|| corrupt("orders.id"))?,
-                    tbs: tbs.ok_or_else(|| corrupt("orders.tbs"))?,
-                };
-                leases.push(Lease::new(lease.token, subject));
-            }
-            Ok(leases)
-        })
-        .await
-    }
+    let row = (
+        certificates::id.eq(new.id.as_octets().as_slice()),
+        certificates::account_id.eq(account.as_i64()),
+        certificates::order_id.eq(id.as_octets().as_slice()),
+        certificates::serial.eq(found.serial.ok_or_else(|| corrupt("orders.serial"))?),
+        certificates::der.eq(&new.der),
+        certificates::chain_pem.eq(&new.chain_pem),
+        certificates::not_before.eq(new.not_before.unix_micros()),
+        certificates::not_after.eq(new.not_after.unix_micros()),
+    );
+    diesel::insert_into(certificates::table).values(row).execute(connection)?;
+    diesel::update(orders::table.find(id.as_octets().as_slice()))
+        .set((
+            orders::status.eq(OrderStatus::Valid.as_str()),
+            orders::certificate_id.eq(new.id.as_octets().as_slice()),
+            orders::tbs.eq(None::<Vec<u8>>),
+            orders::lease_expires_at.eq(None::<i64>),
+        ))
+        .execute(connection)?;
+    order.status = OrderStatus::Valid;
+    order.certificate = Some(new.id);
+    Ok(IssuanceRecorded::Recorded(order))
 }
 
 type Abandoned = (Vec<u8>, i64, Option<Vec<u8>>);
 
+/// Orders in processing that nobody holds. On PostgreSQL those that another replica is claiming are left to it.
 macro_rules! abandoned {
     ($connection:expr, $clock:expr, $limit:expr $(, $lock:ident)*) => {
         orders::table
@@ -289,5 +185,107 @@ fn abandoned(connection: &mut AnyConnection, limit: i64, now: Timestamp) -> DbRe
     match connection {
         AnyConnection::Postgres(it) => abandoned!(it, clock, limit, for_update, skip_locked),
         AnyConnection::Sqlite(it) => abandoned!(it, clock, limit),
+    }
+}
+
+fn claim(
+    connection: &mut AnyConnection,
+    terms: &LeaseTerms,
+    limit: i64,
+    now: Timestamp,
+) -> DbResult<Vec<Lease<Issuance>>> {
+    let rows = abandoned(connection, limit, now)?;
+    let mut leases = Vec::with_capacity(rows.len());
+    for (id, account, tbs) in rows {
+        let end = connection.lease_clock(now) + terms.micros();
+        diesel::update(orders::table.find(&id))
+            .set((
+                orders::lease_token.eq(terms.token.as_octets()),
+                orders::lease_owner.eq(terms.owner()),
+                orders::lease_expires_at.eq(end.nullable()),
+            ))
+            .execute(connection)?;
+        let subject = Issuance {
+            account: AccountId::from_i64(account).ok_or_else(|| corrupt("orders.account_id"))?,
+            order: OrderId::from_slice(&id).ok_or_else(|| corrupt("orders.id"))?,
+            tbs: tbs.ok_or_else(|| corrupt("orders.tbs"))?,
+        };
+        leases.push(Lease::new(terms.token, subject));
+    }
+    Ok(leases)
+}
+
+impl Store {
+    /// Moves a ready order to processing, where its account and every authorization is good at this moment. An order
+    /// whose authorization has expired or was given up becomes invalid.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn issuance_begin(
+        &self,
+        account: AccountId,
+        id: OrderId,
+        new: NewIssuance,
+        lease: LeaseRequest,
+        now: Timestamp,
+    ) -> Result<IssuanceBegun, StoreError> {
+        let terms = self.lease_terms(lease);
+        self.write("issuance_begin", move |connection| begin(connection, account, id, &new, &terms, now)).await
+    }
+
+    /// Stores the certificate and makes the order valid, where the lease still holds.
+    ///
+    /// # Errors
+    /// Where the database fails; then the lease expires, and somebody signs the same again.
+    pub async fn issuance_record(
+        &self,
+        lease: Lease<Issuance>,
+        new: NewCertificate,
+        now: Timestamp,
+    ) -> Result<IssuanceRecorded, StoreError> {
+        self.write("issuance_record", move |connection| record(connection, lease.subject(), lease.token(), &new, now))
+            .await
+    }
+
+    /// Makes an order invalid whose certificate cannot be made, where the lease still holds.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn issuance_fail(
+        &self,
+        lease: Lease<Issuance>,
+        problem: Problem,
+        _: Timestamp,
+    ) -> Result<(), StoreError> {
+        let error = order::stored_problem(&problem);
+        self.write("issuance_fail", move |connection| {
+            diesel::update(orders::table.find(lease.subject().order.as_octets().as_slice()))
+                .filter(orders::status.eq(OrderStatus::Processing.as_str()))
+                .filter(orders::lease_token.eq(lease.token().as_octets()))
+                .set((
+                    orders::status.eq(OrderStatus::Invalid.as_str()),
+                    orders::error.eq(&error),
+                    orders::tbs.eq(None::<Vec<u8>>),
+                    orders::lease_expires_at.eq(None::<i64>),
+                ))
+                .execute(connection)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Leases issuances whose holder died, at most `limit`. Whoever takes one over signs the same TBSCertificate.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn issuances_claim(
+        &self,
+        lease: LeaseRequest,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Lease<Issuance>>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let terms = self.lease_terms(lease);
+        self.write("issuances_claim", move |connection| claim(connection, &terms, limit, now)).await
     }
 }

@@ -13,8 +13,10 @@ mod issuance;
 mod lease;
 mod migration;
 mod nonce;
+mod options;
 mod order;
 mod postgres;
+mod row_lock;
 mod schema;
 mod sqlite;
 mod store;
@@ -22,17 +24,18 @@ mod validation;
 
 pub use account::{Account, AccountCreated, KeyChanged, NewAccount};
 pub use authorization::{Authorization, Challenge, NewAuthorization, NewChallenge};
-pub use certificate::{Certificate, Revoked, RevokedCertificate};
+pub use certificate::{Certificate, Revoked};
 pub use clock::ClockCheck;
-pub use crl::StoredCrl;
+pub use crl::{RevokedCertificate, StoredCrl};
 pub use data_dir_lock::{DataDirLock, LockError};
 pub use error::{OpenError, StoreError};
 pub use identity::{Identity, IdentityOutcome};
 pub use issuance::{Issuance, IssuanceBegun, IssuanceRecorded, NewCertificate, NewIssuance};
 pub use lease::{Lease, LeaseRequest, ReplicaId};
 pub use nonce::{CheckedNonce, Nonce, NonceError};
+pub use options::StoreOptions;
 pub use order::{NewOrder, Order, OrderCreated};
-pub use store::{Store, StoreOptions};
+pub use store::Store;
 pub use validation::{
     ClaimLimits, MAX_REPORT_OCTETS, StoredReport, Validation, ValidationBegun, ValidationOutcome, ValidationRecorded,
 };

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use akamu_proto::Timestamp;
 use diesel::connection::SimpleConnection as _;
-use diesel::migration::{Migration as _, MigrationSource as _, MigrationVersion};
+use diesel::migration::MigrationSource;
 use diesel::prelude::*;
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel::result::Error as DieselError;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 
 use crate::OpenError;
 use crate::connection::{AnyConnection, DbResult};
-use crate::store::one_line;
+use crate::error::one_line;
 
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
@@ -33,7 +33,8 @@ diesel::table! {
 /// Runs what is missing, under a lock that is a row with a lease: advisory locks are no-ops on some engines.
 pub(crate) fn run(connection: &mut AnyConnection, now: Timestamp) -> Result<(), OpenError> {
     let failed = |error: DieselError| OpenError::Migration { reason: one_line(&error.to_string()) };
-    create_lock(connection).map_err(failed)?;
+    despite_races(|| create_lock(connection)).map_err(failed)?;
+    despite_races(|| applied(connection))?;
     let mut waited = Duration::ZERO;
     loop {
         // Most starts find nothing to do, and need no lock for that.
@@ -63,19 +64,12 @@ pub(crate) fn run(connection: &mut AnyConnection, now: Timestamp) -> Result<(), 
 
 /// How many migrations are to be run. Refuses a database that has one which we do not know.
 fn pending(connection: &mut AnyConnection) -> Result<usize, OpenError> {
-    let failed = |reason: String| OpenError::Migration { reason: one_line(&reason) };
-    let versions = |migrations: Vec<String>| migrations;
-    let (applied, known) = match connection {
-        AnyConnection::Postgres(it) => (
-            it.applied_migrations().map(texts).map_err(|error| failed(error.to_string())),
-            MigrationSourceExt::versions::<diesel::pg::Pg>(&POSTGRES),
-        ),
-        AnyConnection::Sqlite(it) => (
-            it.applied_migrations().map(texts).map_err(|error| failed(error.to_string())),
-            MigrationSourceExt::versions::<diesel::sqlite::Sqlite>(&SQLITE),
-        ),
-    };
-    let (applied, known) = (versions(applied?), known.map_err(failed)?);
+    let applied = applied(connection)?;
+    let known = match connection {
+        AnyConnection::Postgres(_) => versions::<diesel::pg::Pg>(&POSTGRES),
+        AnyConnection::Sqlite(_) => versions::<diesel::sqlite::Sqlite>(&SQLITE),
+    }
+    .map_err(|reason| OpenError::Migration { reason })?;
     if let Some(found) = applied.iter().filter(|it| !known.contains(it)).max() {
         let known = known.iter().max().cloned().unwrap_or_default();
         return Err(OpenError::Newer { found: found.clone(), known });
@@ -83,35 +77,44 @@ fn pending(connection: &mut AnyConnection) -> Result<usize, OpenError> {
     Ok(known.iter().filter(|it| !applied.contains(it)).count())
 }
 
-fn texts(versions: Vec<MigrationVersion<'_>>) -> Vec<String> {
-    versions.iter().map(ToString::to_string).collect()
+/// The versions that the database has. Makes diesel's table where it is not there.
+fn applied(connection: &mut AnyConnection) -> Result<Vec<String>, OpenError> {
+    let applied = match connection {
+        AnyConnection::Postgres(it) => it.applied_migrations(),
+        AnyConnection::Sqlite(it) => it.applied_migrations(),
+    };
+    let applied = applied.map_err(|error| OpenError::Migration { reason: one_line(&error.to_string()) })?;
+    Ok(applied.iter().map(ToString::to_string).collect())
 }
 
-trait MigrationSourceExt {
-    fn versions<DB: diesel::backend::Backend>(&self) -> Result<Vec<String>, String>
-    where
-        Self: diesel::migration::MigrationSource<DB>;
-}
-
-impl MigrationSourceExt for EmbeddedMigrations {
-    fn versions<DB: diesel::backend::Backend>(&self) -> Result<Vec<String>, String>
-    where
-        Self: diesel::migration::MigrationSource<DB>,
-    {
-        let migrations = self.migrations().map_err(|error| error.to_string())?;
-        Ok(migrations.iter().map(|it| it.name().version().to_string()).collect())
-    }
+/// The versions that this program has.
+fn versions<DB: diesel::backend::Backend>(source: &EmbeddedMigrations) -> Result<Vec<String>, String>
+where
+    EmbeddedMigrations: MigrationSource<DB>,
+{
+    let migrations = source.migrations().map_err(|error| one_line(&error.to_string()))?;
+    Ok(migrations.iter().map(|it| it.name().version().to_string()).collect())
 }
 
 fn create_lock(connection: &mut AnyConnection) -> DbResult<()> {
-    let create =
+    connection.batch_execute(
         "CREATE TABLE IF NOT EXISTS akamu_migration_lock (id BIGINT NOT NULL PRIMARY KEY, held_until BIGINT NOT NULL);
-                  INSERT INTO akamu_migration_lock (id, held_until) VALUES (1, 0) ON CONFLICT DO NOTHING;";
-    match connection.batch_execute(create) {
-        // `IF NOT EXISTS` races in PostgreSQL's catalogue: the loser of two first starts tries again.
-        Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => connection.batch_execute(create),
-        other => other,
+         INSERT INTO akamu_migration_lock (id, held_until) VALUES (1, 0) ON CONFLICT DO NOTHING;",
+    )
+}
+
+/// `IF NOT EXISTS` races in PostgreSQL's catalogue, ours and that of diesel's own table, and fails in more than one way:
+/// the losers of several first starts try again.
+fn despite_races<T, E>(mut create: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    const TRIES: usize = 10;
+    let mut outcome = create();
+    for _ in 1..TRIES {
+        if outcome.is_ok() {
+            break;
+        }
+        outcome = create();
     }
+    outcome
 }
 
 fn take_lock(connection: &mut AnyConnection, now: Timestamp) -> DbResult<bool> {

@@ -3,14 +3,16 @@
 use akamu_proto::{
     AccountId, AuthorizationId, CertificateId, ErrorType, Identifier, OrderId, OrderStatus, Problem, Timestamp,
 };
+use diesel::dsl::{exists, not};
 use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
-use crate::account;
 use crate::authorization::{self, NewAuthorization};
-use crate::connection::{AnyConnection, DbResult, corrupt, insert_all};
+use crate::connection::{AnyConnection, DbResult, corrupt, insert_all, insert_if_new};
 use crate::error::StoreError;
 use crate::schema::{authorizations, order_authorizations, orders};
 use crate::store::Store;
+use crate::{account, row_lock};
 
 /// An order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub struct Order {
     pub status: OrderStatus,
     /// When it ends.
     pub expires_at: Timestamp,
+    /// When it was made.
+    pub created_at: Timestamp,
     /// What the certificate is for, in the order asked for.
     pub identifiers: Vec<Identifier>,
     /// The authorizations, in the same order.
@@ -42,7 +46,7 @@ pub struct NewOrder {
     pub account: AccountId,
     /// When it ends.
     pub expires_at: Timestamp,
-    /// Its authorizations, all new, one for each identifier.
+    /// Its authorizations, all new, one for each identifier, at least one.
     pub authorizations: Vec<NewAuthorization>,
 }
 
@@ -55,184 +59,219 @@ pub enum OrderCreated {
     AccountNotValid,
 }
 
-type Row = (Vec<u8>, i64, String, i64, Option<Vec<u8>>, Option<String>);
-
-const COLUMNS: (
-    orders::id,
-    orders::account_id,
-    orders::status,
-    orders::expires_at,
-    orders::certificate_id,
-    orders::error,
-) = (orders::id, orders::account_id, orders::status, orders::expires_at, orders::certificate_id, orders::error);
-
-/// An unfinished order's problem, as it is stored.
-pub(crate) fn problem_text(detail: &str) -> String {
-    let problem = Problem { status: None, ..Problem::new(ErrorType::Unauthorized, detail) };
-    serde_json::to_string(&problem).unwrap_or_default()
+/// An order with what only the store sees of it.
+pub(crate) struct StoredOrder {
+    pub(crate) order: Order,
+    pub(crate) csr_digest: Option<Vec<u8>>,
+    pub(crate) serial: Option<Vec<u8>>,
+    pub(crate) lease_token: Option<Vec<u8>>,
+    /// Whether every authorization is valid and unexpired at the moment of the reading.
+    pub(crate) is_authorized: bool,
 }
 
-fn order(connection: &mut AnyConnection, row: Row, now: Timestamp) -> DbResult<Order> {
-    let (id, account, status, expires_at, certificate, error) = row;
-    let mut status = OrderStatus::from_word(&status).ok_or_else(|| corrupt("orders.status"))?;
-    let mut error = error.map(|it| serde_json::from_str(&it)).transpose().map_err(|_| corrupt("orders.error"))?;
-    let expires_at = Timestamp::from_unix_micros(expires_at);
+/// An order's row beside one of its authorizations'.
+#[derive(Queryable)]
+struct Row {
+    account: i64,
+    status: String,
+    expires_at: i64,
+    created_at: i64,
+    certificate: Option<Vec<u8>>,
+    error: Option<String>,
+    csr_digest: Option<Vec<u8>>,
+    serial: Option<Vec<u8>>,
+    lease_token: Option<Vec<u8>>,
+    authorization: Vec<u8>,
+    identifier_kind: String,
+    identifier_value: String,
+    authorization_status: String,
+    authorization_expires_at: i64,
+}
+
+/// A problem of ours, as it is stored.
+pub(crate) fn problem_text(detail: &str) -> String {
+    stored_problem(&Problem { status: None, ..Problem::new(ErrorType::Unauthorized, detail) })
+}
+
+/// A problem, as it is stored.
+pub(crate) fn stored_problem(problem: &Problem) -> String {
+    serde_json::to_string(problem).expect("a problem is JSON")
+}
+
+fn stored_order(id: OrderId, rows: &[Row], now: Timestamp) -> DbResult<Option<StoredOrder>> {
+    let Some(row) = rows.first() else { return Ok(None) };
+    let mut status = OrderStatus::from_word(&row.status).ok_or_else(|| corrupt("orders.status"))?;
+    let error = row.error.as_deref().map(serde_json::from_str).transpose();
+    let mut error = error.map_err(|_| corrupt("orders.error"))?;
+    let expires_at = Timestamp::from_unix_micros(row.expires_at);
     if matches!(status, OrderStatus::Pending | OrderStatus::Ready) && expires_at <= now {
         status = OrderStatus::Invalid;
-        error = Some(Problem::new(ErrorType::Malformed, format!("the order expired at {expires_at}; make a new one")));
+        let detail = format!("the order expired at {expires_at}; make a new one");
+        error = Some(Problem { status: None, ..Problem::new(ErrorType::Malformed, detail) });
     }
-    let links: Vec<(Vec<u8>, String, String)> = order_authorizations::table
-        .inner_join(authorizations::table)
-        .filter(order_authorizations::order_id.eq(&id))
-        .order(order_authorizations::position)
-        .select((authorizations::id, authorizations::identifier_kind, authorizations::identifier_value))
-        .load(connection)?;
-    let mut identifiers = Vec::with_capacity(links.len());
-    let mut ids = Vec::with_capacity(links.len());
-    for (id, kind, value) in links {
-        ids.push(AuthorizationId::from_slice(&id).ok_or_else(|| corrupt("authorizations.id"))?);
-        identifiers.push(authorization::identifier(&kind, &value)?);
+    let mut identifiers = Vec::with_capacity(rows.len());
+    let mut ids = Vec::with_capacity(rows.len());
+    for it in rows {
+        let id = AuthorizationId::from_slice(&it.authorization).ok_or_else(|| corrupt("authorizations.id"))?;
+        ids.push(id);
+        identifiers.push(authorization::identifier(&it.identifier_kind, &it.identifier_value)?);
     }
-    Ok(Order {
-        id: OrderId::from_slice(&id).ok_or_else(|| corrupt("orders.id"))?,
-        account: AccountId::from_i64(account).ok_or_else(|| corrupt("orders.account_id"))?,
+    let certificate = row
+        .certificate
+        .as_deref()
+        .map(|it| CertificateId::from_slice(it).ok_or_else(|| corrupt("orders.certificate_id")))
+        .transpose()?;
+    let order = Order {
+        id,
+        account: AccountId::from_i64(row.account).ok_or_else(|| corrupt("orders.account_id"))?,
         status,
         expires_at,
+        created_at: Timestamp::from_unix_micros(row.created_at),
         identifiers,
         authorizations: ids,
-        certificate: certificate
-            .map(|it| CertificateId::from_slice(&it).ok_or_else(|| corrupt("orders.certificate_id")))
-            .transpose()?,
+        certificate,
         error,
-    })
+    };
+    let is_authorized =
+        rows.iter().all(|it| it.authorization_status == "valid" && it.authorization_expires_at > now.unix_micros());
+    Ok(Some(StoredOrder {
+        order,
+        csr_digest: row.csr_digest.clone(),
+        serial: row.serial.clone(),
+        lease_token: row.lease_token.clone(),
+        is_authorized,
+    }))
 }
 
-/// The account's order with this id.
+/// The account's order with this id, in one statement.
 pub(crate) fn by_id(
     connection: &mut AnyConnection,
     account: AccountId,
     id: OrderId,
     now: Timestamp,
-) -> DbResult<Option<Order>> {
-    let row = orders::table
-        .find(id.as_octets().to_vec())
+) -> DbResult<Option<StoredOrder>> {
+    let rows: Vec<Row> = orders::table
+        .inner_join(order_authorizations::table.inner_join(authorizations::table))
+        .filter(orders::id.eq(id.as_octets().as_slice()))
         .filter(orders::account_id.eq(account.as_i64()))
-        .select(COLUMNS)
-        .first::<Row>(connection)
-        .optional()?;
-    row.map(|row| order(connection, row, now)).transpose()
-}
-
-/// The orders of an authorization, locked on PostgreSQL, in id order.
-pub(crate) fn lock_of_authorization(connection: &mut AnyConnection, authorization: &[u8]) -> DbResult<Vec<Vec<u8>>> {
-    let ids: Vec<Vec<u8>> = order_authorizations::table
-        .filter(order_authorizations::authorization_id.eq(authorization.to_vec()))
-        .order(order_authorizations::order_id)
-        .select(order_authorizations::order_id)
+        .order(order_authorizations::position)
+        .select((
+            orders::account_id,
+            orders::status,
+            orders::expires_at,
+            orders::created_at,
+            orders::certificate_id,
+            orders::error,
+            orders::csr_digest,
+            orders::serial,
+            orders::lease_token,
+            authorizations::id,
+            authorizations::identifier_kind,
+            authorizations::identifier_value,
+            authorizations::status,
+            authorizations::expires_at,
+        ))
         .load(connection)?;
-    if let AnyConnection::Postgres(it) = connection {
-        orders::table
-            .filter(orders::id.eq_any(&ids))
-            .order(orders::id)
-            .for_update()
-            .select(orders::id)
-            .load::<Vec<u8>>(it)?;
-    }
-    Ok(ids)
+    stored_order(id, &rows, now)
 }
 
-/// Moves the orders of an authorization that has just become valid: each whose authorizations are all valid is ready.
-/// To be called after the write; a new order may have been linked since the orders were locked.
-pub(crate) fn settle_valid(connection: &mut AnyConnection, authorization: &[u8]) -> DbResult<Vec<OrderId>> {
-    let ids = lock_of_authorization(connection, authorization)?;
-    let mut moved = Vec::new();
-    for id in ids {
-        let missing: i64 = order_authorizations::table
-            .inner_join(authorizations::table)
-            .filter(order_authorizations::order_id.eq(&id))
-            .filter(authorizations::status.ne("valid"))
-            .count()
-            .get_result(connection)?;
-        if missing == 0 {
-            let changed = diesel::update(orders::table.find(&id))
-                .filter(orders::status.eq("pending"))
-                .set(orders::status.eq("ready"))
-                .execute(connection)?;
-            if changed == 1 {
-                moved.push(OrderId::from_slice(&id).ok_or_else(|| corrupt("orders.id"))?);
-            }
-        }
-    }
-    Ok(moved)
+fn order_ids(rows: &[Vec<u8>]) -> DbResult<Vec<OrderId>> {
+    rows.iter().map(|it| OrderId::from_slice(it).ok_or_else(|| corrupt("orders.id"))).collect()
 }
 
-/// Makes the unfinished orders of an authorization invalid that will never be valid.
+/// Makes each pending order of an authorization ready whose authorizations are all valid.
+///
+/// To be called after the authorization was written: an order may have been linked to it since its orders were taken.
+pub(crate) fn settle_valid(connection: &mut AnyConnection, authorization: AuthorizationId) -> DbResult<Vec<OrderId>> {
+    row_lock::orders_of(connection, authorization)?;
+    let of_authorization = order_authorizations::table
+        .filter(order_authorizations::authorization_id.eq(authorization.as_octets().as_slice()))
+        .select(order_authorizations::order_id);
+    let missing = order_authorizations::table
+        .inner_join(authorizations::table)
+        .filter(order_authorizations::order_id.eq(orders::id))
+        .filter(authorizations::status.ne("valid"));
+    let ready: Vec<Vec<u8>> = diesel::update(orders::table)
+        .filter(orders::id.eq_any(of_authorization))
+        .filter(orders::status.eq(OrderStatus::Pending.as_str()))
+        .filter(not(exists(missing)))
+        .set(orders::status.eq(OrderStatus::Ready.as_str()))
+        .returning(orders::id)
+        .load(connection)?;
+    order_ids(&ready)
+}
+
+/// Makes the pending and ready orders of an authorization invalid that will never be valid. When to be called: as
+/// [`settle_valid`].
 pub(crate) fn settle_failed(
     connection: &mut AnyConnection,
-    authorization: &[u8],
+    authorization: AuthorizationId,
     error: &str,
 ) -> DbResult<Vec<OrderId>> {
-    let ids = lock_of_authorization(connection, authorization)?;
-    let mut moved = Vec::new();
-    for id in ids {
-        let changed = diesel::update(orders::table.find(&id))
-            .filter(orders::status.eq_any(["pending", "ready"]))
-            .set((orders::status.eq("invalid"), orders::error.eq(error)))
-            .execute(connection)?;
-        if changed == 1 {
-            moved.push(OrderId::from_slice(&id).ok_or_else(|| corrupt("orders.id"))?);
-        }
+    row_lock::orders_of(connection, authorization)?;
+    let of_authorization = order_authorizations::table
+        .filter(order_authorizations::authorization_id.eq(authorization.as_octets().as_slice()))
+        .select(order_authorizations::order_id);
+    let failed: Vec<Vec<u8>> = diesel::update(orders::table)
+        .filter(orders::id.eq_any(of_authorization))
+        .filter(orders::status.eq_any(["pending", "ready"]))
+        .set((orders::status.eq(OrderStatus::Invalid.as_str()), orders::error.eq(error)))
+        .returning(orders::id)
+        .load(connection)?;
+    order_ids(&failed)
+}
+
+fn create(connection: &mut AnyConnection, new: &NewOrder, now: Timestamp) -> DbResult<OrderCreated> {
+    if !account::is_valid(connection, new.account)? {
+        return Ok(OrderCreated::AccountNotValid);
     }
-    Ok(moved)
+    let id = new.id.as_octets().as_slice();
+    let row = (
+        orders::id.eq(id),
+        orders::account_id.eq(new.account.as_i64()),
+        orders::status.eq(OrderStatus::Pending.as_str()),
+        orders::expires_at.eq(new.expires_at.unix_micros()),
+        orders::created_at.eq(now.unix_micros()),
+    );
+    if !insert_if_new!(connection, orders::table, row)? {
+        // Ours, where the answer to an earlier run was lost; else the id was drawn twice.
+        let found = by_id(connection, new.account, new.id, now)?;
+        return found.map(|it| OrderCreated::Created(it.order)).ok_or_else(|| {
+            DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, Box::new("orders.id".to_owned()))
+        });
+    }
+    authorization::insert(connection, new.account, &new.authorizations, now)?;
+    let links: Vec<_> = (0_i16..)
+        .zip(&new.authorizations)
+        .map(|(position, it)| {
+            (
+                order_authorizations::order_id.eq(id),
+                order_authorizations::position.eq(position),
+                order_authorizations::authorization_id.eq(it.id.as_octets().as_slice()),
+            )
+        })
+        .collect();
+    insert_all!(connection, order_authorizations::table, &links)?;
+    Ok(OrderCreated::Created(Order {
+        id: new.id,
+        account: new.account,
+        status: OrderStatus::Pending,
+        expires_at: new.expires_at,
+        created_at: now,
+        identifiers: new.authorizations.iter().map(|it| it.identifier.clone()).collect(),
+        authorizations: new.authorizations.iter().map(|it| it.id).collect(),
+        certificate: None,
+        error: None,
+    }))
 }
 
 impl Store {
     /// Makes an order with its authorizations and their challenges.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// Where the database fails, or an id is taken.
     pub async fn order_create(&self, new: NewOrder, now: Timestamp) -> Result<OrderCreated, StoreError> {
-        self.write("order_create", move |connection| {
-            if !account::is_valid(connection, new.account)? {
-                return Ok(OrderCreated::AccountNotValid);
-            }
-            // The answer to an earlier try was lost.
-            if let Some(found) = by_id(connection, new.account, new.id, now)? {
-                return Ok(OrderCreated::Created(found));
-            }
-            let id = new.id.as_octets().as_slice();
-            let row = (
-                orders::id.eq(id),
-                orders::account_id.eq(new.account.as_i64()),
-                orders::status.eq(OrderStatus::Pending.as_str()),
-                orders::expires_at.eq(new.expires_at.unix_micros()),
-                orders::created_at.eq(now.unix_micros()),
-            );
-            diesel::insert_into(orders::table).values(row).execute(connection)?;
-            authorization::insert(connection, new.account, &new.authorizations, now)?;
-            let links: Vec<_> = (0_i16..)
-                .zip(&new.authorizations)
-                .map(|(position, it)| {
-                    (
-                        order_authorizations::order_id.eq(id),
-                        order_authorizations::position.eq(position),
-                        order_authorizations::authorization_id.eq(it.id.as_octets().as_slice()),
-                    )
-                })
-                .collect();
-            insert_all!(connection, order_authorizations::table, &links)?;
-            Ok(OrderCreated::Created(Order {
-                id: new.id,
-                account: new.account,
-                status: OrderStatus::Pending,
-                expires_at: new.expires_at,
-                identifiers: new.authorizations.iter().map(|it| it.identifier.clone()).collect(),
-                authorizations: new.authorizations.iter().map(|it| it.id).collect(),
-                certificate: None,
-                error: None,
-            }))
-        })
-        .await
+        self.write("order_create", move |connection| create(connection, &new, now)).await
     }
 
     /// The account's order; `None` where it is absent or another's.
@@ -240,6 +279,6 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn order(&self, account: AccountId, id: OrderId, now: Timestamp) -> Result<Option<Order>, StoreError> {
-        self.read("order", move |connection| by_id(connection, account, id, now)).await
+        self.read("order", move |connection| Ok(by_id(connection, account, id, now)?.map(|it| it.order))).await
     }
 }

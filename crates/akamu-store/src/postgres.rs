@@ -1,17 +1,27 @@
-//! PostgreSQL: a pool whose connections are used on blocking threads, and operations that are tried again as a whole.
+//! PostgreSQL: a pool whose connections are used on blocking threads, and operations that are run again as a whole.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
-use diesel::r2d2::{ManageConnection, R2D2Connection as _};
+use diesel::r2d2::{ManageConnection, Pool, PoolError, PooledConnection, R2D2Connection as _};
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use tokio::sync::Semaphore;
 
-use crate::connection::AnyConnection;
+use crate::connection::{AnyConnection, DbResult};
+use crate::error::StoreError;
+use crate::store::timed;
 
-/// How often an operation is tried whose transaction the database has cut off.
-pub(crate) const TRIES: u32 = 5;
+/// How long a caller waits for a connection.
+pub(crate) const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often an operation is run whose transaction the database has cut off.
+const TRIES: u32 = 5;
+/// How often one is run that failed for a reason which diesel does not name: a deadlock is among these.
+const TRIES_UNNAMED: u32 = 3;
 
 /// Makes connections for the pool.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Servers {
     pub(crate) url: String,
     /// `akamu.clock_offset`, in microseconds: only tests set it.
@@ -24,6 +34,7 @@ impl Servers {
         connection
             .batch_execute(
                 "SET application_name = 'akamu-server';
+                 SET client_min_messages = 'warning';
                  SET statement_timeout = '10s';
                  SET lock_timeout = '5s';
                  SET idle_in_transaction_session_timeout = '10s';",
@@ -38,36 +49,129 @@ impl Servers {
     }
 }
 
+/// A pooled connection, and whether it is known to be dead.
+pub(crate) struct Session {
+    connection: AnyConnection,
+    is_lost: bool,
+}
+
 impl ManageConnection for Servers {
-    type Connection = AnyConnection;
+    type Connection = Session;
     type Error = diesel::r2d2::Error;
 
-    fn connect(&self) -> Result<AnyConnection, Self::Error> {
-        self.establish().map_err(diesel::r2d2::Error::ConnectionError)
+    fn connect(&self) -> Result<Session, Self::Error> {
+        let connection = self.establish().map_err(diesel::r2d2::Error::ConnectionError)?;
+        Ok(Session { connection, is_lost: false })
     }
 
-    fn is_valid(&self, connection: &mut AnyConnection) -> Result<(), Self::Error> {
-        connection.ping().map_err(diesel::r2d2::Error::QueryError)
+    fn is_valid(&self, session: &mut Session) -> Result<(), Self::Error> {
+        session.connection.ping().map_err(diesel::r2d2::Error::QueryError)
     }
 
-    fn has_broken(&self, connection: &mut AnyConnection) -> bool {
-        connection.is_broken()
+    fn has_broken(&self, session: &mut Session) -> bool {
+        session.is_lost || session.connection.is_broken()
     }
 }
 
-/// Whether the whole operation may be run again: its transaction did not happen, or it is not known whether it did and
-/// the operation looks for its own rows first.
-pub(crate) fn may_try_again(error: &DieselError) -> bool {
+/// The pool, and a permit for each of its connections: an operation waits for one before it takes a thread.
+pub(crate) struct Cluster {
+    pool: Pool<Servers>,
+    permits: Arc<Semaphore>,
+}
+
+impl Cluster {
+    pub(crate) fn new(servers: Servers, max_connections: u32) -> Result<Self, PoolError> {
+        let max = max_connections.max(1);
+        let pool = Pool::builder()
+            .max_size(max)
+            .min_idle(Some(1))
+            .connection_timeout(CONNECTION_TIMEOUT)
+            .test_on_check_out(false)
+            .build(servers)?;
+        Ok(Self { pool, permits: permits(max) })
+    }
+
+    /// Runs an operation in a transaction, again as a whole where the database has cut it off.
+    pub(crate) async fn run<T, F>(&self, name: &'static str, mut operation: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
+    {
+        let pool = self.pool.clone();
+        blocking(&self.permits, move || {
+            let mut tries = 0;
+            loop {
+                let mut session = check_out(&pool, tries > 0)?;
+                tries += 1;
+                let connection = &mut session.connection;
+                match timed(name, || connection.transaction(&mut operation)) {
+                    Ok(done) => return Ok(done),
+                    Err(error) => {
+                        session.is_lost = session.connection.ping().is_err();
+                        if tries >= most_tries(&error, session.is_lost) {
+                            return Err(error.into());
+                        }
+                        tracing::debug!(operation = name, tries, %error, "run again");
+                    }
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// Takes a connection. Where one has just been found dead the others may be too: `is_suspicious` tries each.
+fn check_out(pool: &Pool<Servers>, is_suspicious: bool) -> Result<PooledConnection<Servers>, StoreError> {
+    for _ in 0..pool.max_size() {
+        let mut session = pool.get().map_err(unavailable)?;
+        if !is_suspicious || session.connection.ping().is_ok() {
+            return Ok(session);
+        }
+        session.is_lost = true;
+    }
+    pool.get().map_err(unavailable)
+}
+
+/// How often an operation that failed with this error may be run: its transaction did not happen, or it is not known
+/// whether it did, and the operation recognises its own rows.
+fn most_tries(error: &DieselError, is_lost: bool) -> u32 {
     match error {
-        DieselError::DatabaseError(kind, information) => match kind {
+        _ if is_lost => TRIES,
+        DieselError::BrokenTransactionManager => TRIES,
+        DieselError::DatabaseError(kind, _) => match kind {
             DatabaseErrorKind::SerializationFailure
             | DatabaseErrorKind::ClosedConnection
-            | DatabaseErrorKind::UnableToSendCommand => true,
-            _ => ["deadlock detected", "terminating connection", "server closed the connection"]
-                .iter()
-                .any(|it| information.message().contains(it)),
+            | DatabaseErrorKind::UnableToSendCommand => TRIES,
+            // Its text may be in any language, and nothing else tells a deadlock.
+            DatabaseErrorKind::Unknown => TRIES_UNNAMED,
+            _ => 1,
         },
-        DieselError::BrokenTransactionManager => true,
-        _ => false,
+        _ => 1,
     }
+}
+
+pub(crate) fn permits(max: u32) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(usize::try_from(max).unwrap_or(Semaphore::MAX_PERMITS)))
+}
+
+/// Runs `work` on a blocking thread, once there is a permit for it.
+pub(crate) async fn blocking<T: Send + 'static>(
+    permits: &Arc<Semaphore>,
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let permit = match tokio::time::timeout(CONNECTION_TIMEOUT, permits.clone().acquire_owned()).await {
+        Ok(Ok(permit)) => permit,
+        Ok(Err(_)) => return Err(StoreError::Closed),
+        Err(elapsed) => return Err(StoreError::Unavailable(Box::new(elapsed))),
+    };
+    let work = move || {
+        let done = work();
+        drop(permit);
+        done
+    };
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(StoreError::Failed(Box::new(error))))
+}
+
+pub(crate) fn unavailable(error: PoolError) -> StoreError {
+    StoreError::Unavailable(Box::new(error))
 }

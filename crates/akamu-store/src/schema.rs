@@ -1,9 +1,17 @@
 //! The tables, with types that both databases have. Times are Unix microseconds.
 
 diesel::table! {
-    facts (name) {
+    identity (id) {
+        id -> SmallInt,
+        base_url -> Text,
+        issuers -> Binary,
+    }
+}
+
+diesel::table! {
+    counters (name) {
         name -> Text,
-        value -> Text,
+        value -> BigInt,
     }
 }
 
@@ -39,6 +47,7 @@ diesel::table! {
         serial -> Nullable<Binary>,
         tbs -> Nullable<Binary>,
         lease_token -> Nullable<Binary>,
+        lease_owner -> Nullable<Binary>,
         lease_expires_at -> Nullable<BigInt>,
         certificate_id -> Nullable<Binary>,
     }
@@ -68,12 +77,15 @@ diesel::table! {
     challenges (authorization_id, challenge_type) {
         authorization_id -> Binary,
         challenge_type -> Text,
+        account_id -> BigInt,
         position -> SmallInt,
         token -> Nullable<Text>,
         status -> Text,
         key_auth -> Nullable<Text>,
         attempt -> SmallInt,
+        reports -> SmallInt,
         lease_token -> Nullable<Binary>,
+        lease_owner -> Nullable<Binary>,
         lease_expires_at -> Nullable<BigInt>,
         validated_at -> Nullable<BigInt>,
         error -> Nullable<Text>,
@@ -126,12 +138,12 @@ diesel::table! {
     redeemed_nonces (nonce) {
         nonce -> Binary,
         owner -> Binary,
-        redeemed_at -> BigInt,
     }
 }
 
 diesel::allow_tables_to_appear_in_same_query!(
-    facts,
+    identity,
+    counters,
     accounts,
     account_thumbprints,
     orders,
@@ -146,4 +158,7 @@ diesel::allow_tables_to_appear_in_same_query!(
 );
 
 diesel::joinable!(order_authorizations -> authorizations (authorization_id));
+diesel::joinable!(order_authorizations -> orders (order_id));
 diesel::joinable!(challenges -> authorizations (authorization_id));
+diesel::joinable!(authorizations -> accounts (account_id));
+diesel::joinable!(orders -> accounts (account_id));

@@ -2,20 +2,26 @@
 
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
-use diesel::r2d2::{ManageConnection, R2D2Connection as _};
+use diesel::r2d2::{ManageConnection, Pool, R2D2Connection as _};
+use diesel::sql_types::BigInt;
+use tokio::sync::Semaphore;
 
-pub(crate) use writer::{Work, Writer};
-
-use crate::OpenError;
-use crate::connection::AnyConnection;
+use crate::connection::{AnyConnection, DbResult};
+use crate::error::{OpenError, StoreError};
+use crate::postgres::{CONNECTION_TIMEOUT, blocking, permits, unavailable};
+use crate::store::timed;
+use writer::Writer;
 
 /// How long a statement waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Marks a file as ours: "Akmu".
+const APPLICATION_ID: i32 = 0x416b_6d75;
 
 /// Opens a connection with every setting that durability and correctness need.
 pub(crate) fn establish(path: &Path) -> Result<AnyConnection, ConnectionError> {
@@ -34,22 +40,61 @@ pub(crate) fn establish(path: &Path) -> Result<AnyConnection, ConnectionError> {
 
 /// Opens the file for the first time in this process, and says in one line what is wrong with it.
 pub(crate) fn open(path: &Path) -> Result<AnyConnection, OpenError> {
-    let not_a_database = |reason: String| OpenError::NotADatabase { path: path.display().to_string(), reason };
-    let mut connection = establish(path).map_err(|error| match error {
-        ConnectionError::CouldntSetupConfiguration(cause) => not_a_database(cause.to_string()),
-        other => OpenError::Unreachable { reason: format!("{}: {other}", path.display()) },
-    })?;
-    // The pragmas may succeed on a damaged file; the schema table's pages tell.
-    connection
-        .batch_execute("SELECT count(*) FROM sqlite_master;")
-        .map_err(|error| not_a_database(error.to_string()))?;
-    Ok(connection)
+    create(path).map_err(|error| OpenError::Unreachable { reason: format!("{}: {error}", path.display()) })?;
+    recognise(path)?;
+    establish(path).map_err(|error| not_a_database(path, error.to_string()))
+}
+
+fn not_a_database(path: &Path, reason: String) -> OpenError {
+    OpenError::NotADatabase { path: path.display().to_string(), reason }
+}
+
+/// Makes the file where it is not there, readable by us alone: contacts and key authorizations are nobody else's
+/// business. SQLite gives its other files the same mode.
+fn create(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::File::options();
+    options.create(true).truncate(false).read(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
+}
+
+#[derive(QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+}
+
+/// Refuses a file of another program before anything in it is changed, and marks an empty one as ours.
+fn recognise(path: &Path) -> Result<(), OpenError> {
+    let unusable = |error: &dyn std::fmt::Display| not_a_database(path, error.to_string());
+    let mut connection = SqliteConnection::establish(&path.to_string_lossy()).map_err(|error| unusable(&error))?;
+    let number = |connection: &mut SqliteConnection, sql: &str| {
+        diesel::sql_query(sql).get_result::<Number>(connection).map(|it| it.number)
+    };
+    let is_ours = (|| {
+        connection.batch_execute(&format!("PRAGMA busy_timeout = {}; BEGIN", BUSY_TIMEOUT.as_millis()))?;
+        let id = number(&mut connection, "SELECT application_id AS number FROM pragma_application_id")?;
+        // Reads the schema's pages, which the pragma does not.
+        let tables = number(&mut connection, "SELECT count(*) AS number FROM sqlite_master")?;
+        connection.batch_execute("COMMIT")?;
+        if id == i64::from(APPLICATION_ID) {
+            return Ok(true);
+        }
+        if id != 0 || tables != 0 {
+            return Ok(false);
+        }
+        connection.batch_execute(&format!("PRAGMA application_id = {APPLICATION_ID}"))?;
+        Ok(true)
+    })()
+    .map_err(|error: diesel::result::Error| unusable(&error))?;
+    if is_ours { Ok(()) } else { Err(OpenError::Foreign { path: path.display().to_string() }) }
 }
 
 /// Makes reader connections for the pool.
 #[derive(Debug)]
-pub(crate) struct Readers {
-    pub(crate) path: std::path::PathBuf,
+struct Readers {
+    path: PathBuf,
 }
 
 impl ManageConnection for Readers {
@@ -68,5 +113,61 @@ impl ManageConnection for Readers {
 
     fn has_broken(&self, connection: &mut AnyConnection) -> bool {
         connection.is_broken()
+    }
+}
+
+/// One writer and its readers.
+pub(crate) struct Embedded {
+    writer: Writer,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    readers: Pool<Readers>,
+    permits: Arc<Semaphore>,
+}
+
+impl Embedded {
+    pub(crate) fn new(
+        connection: AnyConnection,
+        path: PathBuf,
+        max_readers: u32,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
+        let max = max_readers.max(1);
+        let readers = Pool::builder()
+            .max_size(max)
+            .min_idle(Some(1))
+            .connection_timeout(CONNECTION_TIMEOUT)
+            .test_on_check_out(false)
+            .build(Readers { path: path.clone() })?;
+        let (writer, thread) = Writer::start(connection, path)?;
+        Ok(Self { writer, thread: Mutex::new(Some(thread)), readers, permits: permits(max) })
+    }
+
+    pub(crate) async fn write<T, F>(&self, name: &'static str, operation: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
+    {
+        self.writer.run(name, operation).await
+    }
+
+    pub(crate) async fn read<T, F>(&self, name: &'static str, mut operation: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
+    {
+        let readers = self.readers.clone();
+        blocking(&self.permits, move || {
+            let mut connection = readers.get().map_err(unavailable)?;
+            let connection: &mut AnyConnection = &mut connection;
+            timed(name, || connection.transaction(&mut operation)).map_err(StoreError::from)
+        })
+        .await
+    }
+
+    pub(crate) async fn close(&self) {
+        self.writer.close().await;
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
     }
 }

@@ -4,19 +4,20 @@ mod claim;
 mod record;
 
 use akamu_proto::{
-    AccountId, AuthorizationId, AuthorizationStatus, ChallengeStatus, ChallengeType, Identifier, OrderId, Problem,
-    Thumbprint, Timestamp,
+    AccountId, AuthorizationId, ChallengeStatus, ChallengeType, Identifier, OrderId, Problem, Thumbprint, Timestamp,
+    Token,
 };
 use diesel::prelude::*;
 
-use crate::account;
 use crate::authorization::{self, Authorization};
 use crate::connection::{AnyConnection, DbResult};
 use crate::error::StoreError;
-use crate::lease::{Lease, LeaseRequest, LeaseTerms};
-use crate::schema::{authorizations, challenges};
+use crate::lease::{Lease, LeaseRequest, LeaseTerms, LeaseToken};
+use crate::schema::challenges;
 use crate::store::Store;
+use crate::{account, row_lock};
 
+pub(crate) use claim::ClaimCursor;
 pub use claim::ClaimLimits;
 pub use record::{MAX_REPORT_OCTETS, StoredReport};
 
@@ -34,6 +35,8 @@ pub struct Validation {
     pub identifier: Identifier,
     /// The challenge's type.
     pub challenge_type: ChallengeType,
+    /// The challenge's token, where the type has one.
+    pub token: Option<Token>,
     /// The key authorization as it was when the client answered; for dns-persist-01 the account's URL.
     pub proof: String,
     /// For types without a token: every thumbprint that the account ever had, the current one first.
@@ -77,6 +80,8 @@ pub enum ValidationOutcome {
 pub enum ValidationRecorded {
     /// Challenge, authorization and orders have moved.
     Recorded {
+        /// The authorization as it is now.
+        authorization: Authorization,
         /// The orders that became ready or invalid.
         orders: Vec<OrderId>,
     },
@@ -86,43 +91,126 @@ pub enum ValidationRecorded {
     NoLongerWanted,
 }
 
-/// Takes the authorization's row for this transaction.
-fn lock_authorization(connection: &mut AnyConnection, authorization: &[u8]) -> DbResult<()> {
-    if let AnyConnection::Postgres(it) = connection {
-        authorizations::table
-            .find(authorization.to_vec())
-            .select(authorizations::id)
-            .for_update()
-            .first::<Vec<u8>>(it)
-            .optional()?;
-    }
-    Ok(())
-}
-
 /// The work of a challenge that has just been leased.
 fn validation(
     connection: &mut AnyConnection,
     authorization: &Authorization,
-    challenge_type: &ChallengeType,
+    challenge: &authorization::Challenge,
     proof: &str,
     attempt: i16,
 ) -> DbResult<Validation> {
-    let thumbprints =
-        if challenge_type.has_token() { Vec::new() } else { account::thumbprints(connection, authorization.account)? };
+    let thumbprints = if challenge.challenge_type.has_token() {
+        Vec::new()
+    } else {
+        account::thumbprints(connection, authorization.account)?
+    };
     Ok(Validation {
         account: authorization.account,
         authorization: authorization.id,
         identifier: authorization.identifier.clone(),
-        challenge_type: challenge_type.clone(),
+        challenge_type: challenge.challenge_type.clone(),
+        token: challenge.token.clone(),
         proof: proof.to_owned(),
         thumbprints,
         attempt,
     })
 }
 
+/// Leases a challenge for its attempt number `attempt`, which is counted here, before it is made.
+fn lease(
+    connection: &mut AnyConnection,
+    id: AuthorizationId,
+    challenge_type: &ChallengeType,
+    proof: &str,
+    attempt: i16,
+    terms: &LeaseTerms,
+    now: Timestamp,
+) -> DbResult<()> {
+    let end = connection.lease_clock(now) + terms.micros();
+    diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge_type.as_str())))
+        .set((
+            challenges::status.eq(ChallengeStatus::Processing.as_str()),
+            challenges::key_auth.eq(proof),
+            challenges::attempt.eq(attempt),
+            challenges::lease_token.eq(terms.token.as_octets()),
+            challenges::lease_owner.eq(terms.owner()),
+            challenges::lease_expires_at.eq(end.nullable()),
+        ))
+        .execute(connection)?;
+    Ok(())
+}
+
+/// Lets a challenge wait until a replica claims it.
+fn queue(
+    connection: &mut AnyConnection,
+    id: AuthorizationId,
+    challenge_type: &ChallengeType,
+    proof: &str,
+) -> DbResult<()> {
+    diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge_type.as_str())))
+        .set((challenges::status.eq(ChallengeStatus::Processing.as_str()), challenges::key_auth.eq(proof)))
+        .execute(connection)?;
+    Ok(())
+}
+
+fn begin(
+    connection: &mut AnyConnection,
+    account: AccountId,
+    id: AuthorizationId,
+    challenge_type: &ChallengeType,
+    proof: &str,
+    terms: Option<&LeaseTerms>,
+    now: Timestamp,
+) -> DbResult<ValidationBegun> {
+    row_lock::authorization(connection, id)?;
+    let Some(found) = authorization::of_account(connection, account, id, now)? else {
+        return Ok(ValidationBegun::NotFound);
+    };
+    let Some((challenge, entry)) = found.challenge(challenge_type) else { return Ok(ValidationBegun::NotFound) };
+    let is_ours = |token: LeaseToken| entry.lease_token.as_deref() == Some(token.as_octets());
+    if let Some(terms) = terms
+        && challenge.status == ChallengeStatus::Processing
+        && is_ours(terms.token)
+    {
+        // The answer to an earlier run was lost.
+        let subject = validation(connection, &found.authorization, challenge, proof, challenge.attempt)?;
+        let lease = Lease::new(terms.token, subject);
+        return Ok(ValidationBegun::Started { lease, authorization: found.authorization });
+    }
+    // One challenge at a time: while one is processing, the others wait.
+    let is_idle = found.authorization.challenges.iter().all(|it| it.status != ChallengeStatus::Processing);
+    if !found.wants_result(now) || !is_idle || challenge.status != ChallengeStatus::Pending {
+        return Ok(ValidationBegun::Unchanged(found.authorization));
+    }
+    let subject = match terms {
+        Some(terms) => {
+            let attempt = challenge.attempt + 1;
+            lease(connection, id, challenge_type, proof, attempt, terms, now)?;
+            let subject = validation(connection, &found.authorization, challenge, proof, attempt)?;
+            Some(Lease::new(terms.token, subject))
+        }
+        None => {
+            queue(connection, id, challenge_type, proof)?;
+            None
+        }
+    };
+    let mut authorization = found.authorization;
+    for challenge in &mut authorization.challenges {
+        if challenge.challenge_type == *challenge_type {
+            challenge.status = ChallengeStatus::Processing;
+            challenge.attempt += i16::from(subject.is_some());
+        }
+    }
+    Ok(match subject {
+        Some(lease) => ValidationBegun::Started { lease, authorization },
+        None => ValidationBegun::Queued(authorization),
+    })
+}
+
 impl Store {
     /// Moves a pending challenge to processing (RFC 8555 §7.5.1). With `lease` the caller is to validate; without, the
-    /// challenge waits to be claimed.
+    /// challenge waits to be claimed. `proof` is what the client must show, as of now: the key authorization, or for
+    /// dns-persist-01 the account's URL.
     ///
     /// # Errors
     /// Where the database fails.
@@ -136,52 +224,9 @@ impl Store {
         now: Timestamp,
     ) -> Result<ValidationBegun, StoreError> {
         let (challenge_type, proof) = (challenge_type.clone(), proof.to_owned());
-        let lease = lease.map(|it| self.lease_terms(it));
+        let terms = lease.map(|it| self.lease_terms(it));
         self.write("validation_begin", move |connection| {
-            lock_authorization(connection, id.as_octets())?;
-            let Some(found) = authorization::unexpired(connection, account, id, now)? else {
-                return Ok(ValidationBegun::NotFound);
-            };
-            let Some(challenge) = found.challenges.iter().find(|it| it.challenge_type == challenge_type) else {
-                return Ok(ValidationBegun::NotFound);
-            };
-            if let Some(lease) = &lease
-                && challenge.status == ChallengeStatus::Processing
-                && holds(connection, id, &challenge_type, lease)?
-            {
-                // The answer to an earlier try was lost.
-                let subject = validation(connection, &found, &challenge_type, &proof, 1)?;
-                let lease = Lease::new(lease.token, subject);
-                return Ok(ValidationBegun::Started { lease, authorization: found });
-            }
-            let may_start = found.status == AuthorizationStatus::Pending
-                && challenge.status == ChallengeStatus::Pending
-                && found.challenges.iter().all(|it| it.status != ChallengeStatus::Processing)
-                && account::is_valid(connection, account)?;
-            if !may_start {
-                return Ok(ValidationBegun::Unchanged(found));
-            }
-            let row = challenges::table.find((id.as_octets().to_vec(), challenge_type.as_str().to_owned()));
-            diesel::update(row)
-                .set((
-                    challenges::status.eq(ChallengeStatus::Processing.as_str()),
-                    challenges::key_auth.eq(&proof),
-                    challenges::attempt.eq(i16::from(lease.is_some())),
-                    challenges::lease_token.eq(lease.as_ref().map(|it| it.token.as_octets().to_vec())),
-                ))
-                .execute(connection)?;
-            if let Some(lease) = &lease {
-                extend(connection, id, &challenge_type, lease, now)?;
-            }
-            let mut authorization = found;
-            for challenge in &mut authorization.challenges {
-                if challenge.challenge_type == challenge_type {
-                    challenge.status = ChallengeStatus::Processing;
-                }
-            }
-            let Some(lease) = &lease else { return Ok(ValidationBegun::Queued(authorization)) };
-            let subject = validation(connection, &authorization, &challenge_type, &proof, 1)?;
-            Ok(ValidationBegun::Started { lease: Lease::new(lease.token, subject), authorization })
+            begin(connection, account, id, &challenge_type, &proof, terms.as_ref(), now)
         })
         .await
     }
@@ -191,16 +236,16 @@ impl Store {
     /// # Errors
     /// Where the database fails; then the lease expires by itself.
     pub async fn validation_release(&self, lease: Lease<Validation>) -> Result<(), StoreError> {
-        let token = lease.token();
-        let (id, challenge_type) = (lease.subject().authorization, lease.subject().challenge_type.clone());
         self.write("validation_release", move |connection| {
-            let row = challenges::table.find((id.as_octets().to_vec(), challenge_type.as_str().to_owned()));
-            diesel::update(row)
+            let Validation { authorization, challenge_type, .. } = lease.subject();
+            let key = (authorization.as_octets().as_slice(), challenge_type.as_str());
+            diesel::update(challenges::table.find(key))
                 .filter(challenges::status.eq(ChallengeStatus::Processing.as_str()))
-                .filter(challenges::lease_token.eq(token.as_octets().to_vec()))
+                .filter(challenges::lease_token.eq(lease.token().as_octets()))
                 .set((
                     challenges::attempt.eq(challenges::attempt - 1_i16),
                     challenges::lease_token.eq(None::<Vec<u8>>),
+                    challenges::lease_owner.eq(None::<Vec<u8>>),
                     challenges::lease_expires_at.eq(None::<i64>),
                 ))
                 .execute(connection)?;
@@ -208,33 +253,4 @@ impl Store {
         })
         .await
     }
-}
-
-/// Whether the challenge is leased with this token.
-fn holds(
-    connection: &mut AnyConnection,
-    id: AuthorizationId,
-    challenge_type: &ChallengeType,
-    lease: &LeaseTerms,
-) -> DbResult<bool> {
-    let token: Option<Option<Vec<u8>>> = challenges::table
-        .find((id.as_octets().to_vec(), challenge_type.as_str().to_owned()))
-        .select(challenges::lease_token)
-        .first(connection)
-        .optional()?;
-    Ok(token.flatten().as_deref() == Some(lease.token.as_octets()))
-}
-
-/// Sets the end of a challenge's lease, by the clock of leases.
-fn extend(
-    connection: &mut AnyConnection,
-    id: AuthorizationId,
-    challenge_type: &ChallengeType,
-    lease: &LeaseTerms,
-    now: Timestamp,
-) -> DbResult<()> {
-    let end = connection.lease_clock(now);
-    let row = challenges::table.find((id.as_octets().to_vec(), challenge_type.as_str().to_owned()));
-    diesel::update(row).set(challenges::lease_expires_at.eq((end + lease.micros()).nullable())).execute(connection)?;
-    Ok(())
 }

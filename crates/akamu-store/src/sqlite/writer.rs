@@ -5,41 +5,36 @@
 //! transaction, after which the next savepoint would be outermost and commit by itself. So nothing more of the group
 //! runs, the connection is opened anew, and each operation runs once more alone.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use diesel::connection::SimpleConnection as _;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::connection::AnyConnection;
-use crate::{StoreError, sqlite};
+use crate::connection::{AnyConnection, DbResult};
+use crate::error::StoreError;
+use crate::sqlite::establish;
+use crate::store::timed;
 
 /// The most operations in one transaction.
 const GROUP: usize = 128;
 /// Operations that may wait before callers are held back.
 const QUEUE: usize = 4_096;
 
-/// An operation on its way through the writer.
-pub(crate) trait Work: Send {
-    /// Its name, for the log.
-    fn name(&self) -> &'static str;
-    /// Runs it inside a transaction, and keeps what came of it.
-    fn run(&mut self, connection: &mut AnyConnection) -> Result<(), DieselError>;
-    /// Tells its caller what came of it; the commit has happened, or the operation has changed nothing.
-    fn reply(self: Box<Self>);
-    /// Tells its caller that it did not happen.
-    fn fail(self: Box<Self>, error: StoreError);
+/// The way to the writer thread.
+pub(super) struct Writer {
+    queue: mpsc::Sender<Message>,
 }
 
-/// The way to the writer thread.
-#[derive(Clone, Debug)]
-pub(crate) struct Writer {
-    queue: mpsc::Sender<Box<dyn Work>>,
+enum Message {
+    Work(Box<dyn Work>),
+    Close,
 }
 
 impl Writer {
-    /// Starts the thread. It ends, closing its connection, when the last `Writer` is gone and the queue is empty.
-    pub(crate) fn start(
+    /// Starts the thread. It ends, closing its connection, when it is told to, or when the `Writer` is gone.
+    pub(super) fn start(
         connection: AnyConnection,
         path: PathBuf,
     ) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
@@ -49,17 +44,89 @@ impl Writer {
         Ok((Self { queue }, thread))
     }
 
-    /// Hands an operation over; waits where too many are waiting already.
-    pub(crate) async fn send(&self, work: Box<dyn Work>) {
-        if let Err(refused) = self.queue.send(work).await {
-            refused.0.fail(StoreError::Closed);
-        }
+    /// Hands an operation over, waiting where too many wait already, and returns what was committed of it.
+    pub(super) async fn run<T, F>(&self, name: &'static str, operation: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let task = Box::new(Task { name, operation, outcome: None, reply });
+        self.queue.send(Message::Work(task)).await.map_err(|_| StoreError::Closed)?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Tells the thread to end after what waits now.
+    pub(super) async fn close(&self) {
+        // An error says that it has ended already.
+        let _ = self.queue.send(Message::Close).await;
     }
 }
 
-struct State {
-    connection: Option<AnyConnection>,
-    path: PathBuf,
+/// What a run of an operation leaves to the writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ran {
+    /// To be committed.
+    Done,
+    /// Its savepoint is to be undone; the others go on.
+    Refused,
+    /// Nothing is known of the transaction any more.
+    Broken,
+}
+
+/// An operation on its way through the writer.
+trait Work: Send {
+    fn name(&self) -> &'static str;
+    /// Runs it inside a transaction, and keeps what came of it.
+    fn run(&mut self, connection: &mut AnyConnection) -> Ran;
+    /// Tells its caller what came of the last run. The commit has happened, or nothing was changed.
+    fn reply(self: Box<Self>);
+    /// Tells its caller that it did not happen.
+    fn fail(self: Box<Self>, error: StoreError);
+}
+
+struct Task<T, F> {
+    name: &'static str,
+    operation: F,
+    outcome: Option<DbResult<T>>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Work for Task<T, F>
+where
+    T: Send,
+    F: FnMut(&mut AnyConnection) -> DbResult<T> + Send,
+{
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn run(&mut self, connection: &mut AnyConnection) -> Ran {
+        let Self { name, operation, .. } = self;
+        // A panic here would end every later write of the server with it.
+        let outcome = catch_unwind(AssertUnwindSafe(|| timed(name, || operation(connection))));
+        let (ran, outcome) = match outcome {
+            Ok(Ok(done)) => (Ran::Done, Ok(done)),
+            Ok(Err(error)) if is_own_affair(&error) => (Ran::Refused, Err(error)),
+            Ok(Err(error)) => {
+                tracing::error!(operation = name, %error, "a transaction failed");
+                (Ran::Broken, Err(error))
+            }
+            Err(_) => (Ran::Broken, Err(DieselError::QueryBuilderError("the operation panicked".into()))),
+        };
+        self.outcome = Some(outcome);
+        ran
+    }
+
+    fn reply(self: Box<Self>) {
+        let outcome = self.outcome.unwrap_or(Err(DieselError::RollbackTransaction));
+        // A caller that has gone away wants no answer.
+        let _ = self.reply.send(outcome.map_err(StoreError::from));
+    }
+
+    fn fail(self: Box<Self>, error: StoreError) {
+        let _ = self.reply.send(Err(error));
+    }
 }
 
 /// Whether the transaction survives this error, so that it is the one operation's own affair.
@@ -77,29 +144,47 @@ fn is_own_affair(error: &DieselError) -> bool {
     }
 }
 
+struct State {
+    connection: Option<AnyConnection>,
+    path: PathBuf,
+}
+
 impl State {
-    fn work(mut self, mut waiting: mpsc::Receiver<Box<dyn Work>>) {
-        while let Some(first) = waiting.blocking_recv() {
-            let mut group = vec![first];
-            while group.len() < GROUP
-                && let Ok(next) = waiting.try_recv()
-            {
-                group.push(next);
-            }
-            match self.together(&mut group) {
-                Ok(()) => group.into_iter().for_each(Work::reply),
-                Err(error) => {
-                    tracing::error!(%error, operations = group.len(), "a transaction failed; its operations run once more, alone");
-                    self.connection = None;
-                    group.into_iter().for_each(|work| self.alone(work));
+    fn work(mut self, mut waiting: mpsc::Receiver<Message>) {
+        let mut is_open = true;
+        while is_open && let Some(first) = waiting.blocking_recv() {
+            let mut group = Vec::new();
+            let mut next = Some(first);
+            while let Some(message) = next {
+                match message {
+                    Message::Work(work) => group.push(work),
+                    Message::Close => is_open = false,
                 }
+                next = if is_open && group.len() < GROUP { waiting.try_recv().ok() } else { None };
+            }
+            self.commit(group);
+        }
+        // Dropping `waiting` answers Closed to what came too late.
+    }
+
+    fn commit(&mut self, mut group: Vec<Box<dyn Work>>) {
+        if group.is_empty() {
+            return;
+        }
+        match self.together(&mut group) {
+            Ok(()) => group.into_iter().for_each(Work::reply),
+            Err(error) => {
+                let operations = group.len();
+                tracing::error!(%error, operations, "a group of operations failed; each runs once more, alone");
+                self.connection = None;
+                group.into_iter().for_each(|work| self.alone(work));
             }
         }
     }
 
-    fn connection(&mut self) -> Result<&mut AnyConnection, DieselError> {
+    fn connection(&mut self) -> DbResult<&mut AnyConnection> {
         if self.connection.is_none() {
-            let opened = sqlite::establish(&self.path).map_err(|error| {
+            let opened = establish(&self.path).map_err(|error| {
                 DieselError::DatabaseError(DatabaseErrorKind::UnableToSendCommand, Box::new(error.to_string()))
             })?;
             self.connection = Some(opened);
@@ -107,42 +192,40 @@ impl State {
         self.connection.as_mut().ok_or(DieselError::BrokenTransactionManager)
     }
 
-    fn together(&mut self, group: &mut [Box<dyn Work>]) -> Result<(), DieselError> {
+    fn together(&mut self, group: &mut [Box<dyn Work>]) -> DbResult<()> {
         let connection = self.connection()?;
         connection.batch_execute("BEGIN IMMEDIATE")?;
         for work in group {
             connection.batch_execute("SAVEPOINT operation")?;
             match work.run(connection) {
-                Ok(()) => connection.batch_execute("RELEASE operation")?,
-                Err(error) if is_own_affair(&error) => {
-                    connection.batch_execute("ROLLBACK TO operation; RELEASE operation")?;
-                }
-                Err(error) => {
-                    tracing::error!(operation = work.name(), %error, "an operation failed");
-                    return Err(error);
-                }
+                Ran::Done => connection.batch_execute("RELEASE operation")?,
+                Ran::Refused => connection.batch_execute("ROLLBACK TO operation; RELEASE operation")?,
+                Ran::Broken => return Err(DieselError::BrokenTransactionManager),
             }
         }
         connection.batch_execute("COMMIT")
     }
 
     fn alone(&mut self, mut work: Box<dyn Work>) {
-        let outcome = self.connection().and_then(|connection| {
+        let ended = self.connection().and_then(|connection| {
             connection.batch_execute("BEGIN IMMEDIATE")?;
-            match work.run(connection) {
-                Ok(()) => connection.batch_execute("COMMIT").map(|()| true),
-                Err(error) => {
-                    let rolled_back = connection.batch_execute("ROLLBACK");
-                    if is_own_affair(&error) { rolled_back.map(|()| true) } else { Err(error) }
-                }
+            let ran = work.run(connection);
+            match ran {
+                Ran::Done => connection.batch_execute("COMMIT")?,
+                Ran::Refused => connection.batch_execute("ROLLBACK")?,
+                // The connection goes, and the transaction with it.
+                Ran::Broken => {}
             }
+            Ok(ran)
         });
-        match outcome {
+        if !matches!(ended, Ok(Ran::Done | Ran::Refused)) {
+            // Whatever state the connection is in, the next operation begins with a new one.
+            self.connection = None;
+        }
+        match ended {
             Ok(_) => work.reply(),
             Err(error) => {
-                tracing::error!(operation = work.name(), %error, "an operation failed");
-                // Whatever state the connection is in, the next operation begins with a new one.
-                self.connection = None;
+                tracing::error!(operation = work.name(), %error, "a transaction failed");
                 work.fail(error.into());
             }
         }

@@ -1,19 +1,22 @@
 //! Claims what nobody validates: what waits for room, and what a dead replica left.
+//!
+//! A claim goes round the accounts that have something waiting, from where the last one of this process ended, and takes
+//! one validation of each before a second of any: a client with a long queue does not make the others wait.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicI64, Ordering};
 
-use akamu_proto::{AccountId, AuthorizationId, AuthorizationStatus, ChallengeType, ErrorType, Problem, Timestamp};
+use akamu_proto::{AuthorizationId, ChallengeType, ErrorType, Problem, Timestamp};
 use diesel::prelude::*;
 
-use super::{MAX_ATTEMPTS, Validation, extend, lock_authorization, validation};
-use crate::account;
-use crate::authorization::{self, Authorization};
+use super::{MAX_ATTEMPTS, Validation, lease, validation};
+use crate::authorization;
 use crate::connection::{AnyConnection, DbResult, corrupt};
 use crate::error::StoreError;
 use crate::lease::{Lease, LeaseRequest, LeaseTerms};
-use crate::order;
-use crate::schema::{authorizations, challenges};
+use crate::schema::{authorizations, challenges, orders};
 use crate::store::Store;
+use crate::{order, row_lock};
 
 /// How much one claim may take.
 #[derive(Clone, Copy, Debug)]
@@ -26,13 +29,19 @@ pub struct ClaimLimits {
     pub for_domain: usize,
 }
 
-/// Candidates looked at for each one that may be claimed, so that one account's backlog does not hide the others.
-const LOOK_AHEAD: usize = 16;
+/// The account at which the next claim begins.
+#[derive(Debug, Default)]
+pub(crate) struct ClaimCursor(AtomicI64);
 
-type Candidate = (Vec<u8>, String, Option<String>, i16, i64);
-
-/// What was leased, and what three attempts did not finish.
-type Claimed = (Vec<Lease<Validation>>, Vec<(AuthorizationId, ChallengeType)>);
+/// What a claim found.
+#[derive(Default)]
+struct Claimed {
+    leases: Vec<Lease<Validation>>,
+    /// Begun [`MAX_ATTEMPTS`] times, and finished by nobody.
+    poisonous: Vec<(AuthorizationId, ChallengeType)>,
+    /// The account after which the next claim begins.
+    last_account: i64,
+}
 
 impl Store {
     /// Leases challenges that are processing and that nobody holds, round robin over accounts. Those that three
@@ -47,12 +56,15 @@ impl Store {
         now: Timestamp,
     ) -> Result<Vec<Lease<Validation>>, StoreError> {
         let terms = self.lease_terms(lease);
-        let (leases, poisonous) =
-            self.write("validations_claim", move |connection| claim(connection, &terms, limits, now)).await?;
-        for (id, challenge_type) in poisonous {
+        let cursor = &self.claim_cursor().0;
+        let after = cursor.load(Ordering::Relaxed);
+        let claimed =
+            self.write("validations_claim", move |connection| claim(connection, &terms, limits, after, now)).await?;
+        cursor.store(claimed.last_account, Ordering::Relaxed);
+        for (id, challenge_type) in claimed.poisonous {
             self.write("validation_abandon", move |connection| abandon(connection, id, &challenge_type)).await?;
         }
-        Ok(leases)
+        Ok(claimed.leases)
     }
 
     /// Ends all leases: at the start of the only server on an embedded database nobody else can hold one.
@@ -64,8 +76,8 @@ impl Store {
             diesel::update(challenges::table.filter(challenges::status.eq("processing")))
                 .set(challenges::lease_expires_at.eq(None::<i64>))
                 .execute(connection)?;
-            diesel::update(crate::schema::orders::table.filter(crate::schema::orders::status.eq("processing")))
-                .set(crate::schema::orders::lease_expires_at.eq(None::<i64>))
+            diesel::update(orders::table.filter(orders::status.eq("processing")))
+                .set(orders::lease_expires_at.eq(None::<i64>))
                 .execute(connection)?;
             Ok(())
         })
@@ -73,96 +85,113 @@ impl Store {
     }
 }
 
+type Candidate = (Vec<u8>, String);
+
+/// The waiting challenges of one account, at most `limit`. On PostgreSQL only the challenges' rows are taken, and those
+/// that another replica is claiming are left to it.
 macro_rules! candidates {
-    ($connection:expr, $clock:expr, $limit:expr $(, $lock:ident)*) => {
+    ($connection:expr, $clock:expr, $account:expr, $limit:expr $(, $lock:ident)*) => {
         challenges::table
-            .inner_join(authorizations::table)
             .filter(challenges::status.eq("processing"))
+            .filter(challenges::account_id.eq($account))
             .filter(challenges::lease_expires_at.is_null().or(challenges::lease_expires_at.lt($clock.nullable())))
-            .order(challenges::authorization_id)
+            .order((challenges::account_id, challenges::authorization_id))
             .limit($limit)
-            .select((
-                challenges::authorization_id,
-                challenges::challenge_type,
-                challenges::key_auth,
-                challenges::attempt,
-                authorizations::account_id,
-            ))
+            .select((challenges::authorization_id, challenges::challenge_type))
             $(.$lock())*
             .load::<Candidate>($connection)
     };
 }
 
+fn candidates(connection: &mut AnyConnection, account: i64, limit: i64, now: Timestamp) -> DbResult<Vec<Candidate>> {
+    let clock = connection.lease_clock(now);
+    match connection {
+        AnyConnection::Postgres(it) => candidates!(it, clock, account, limit, for_update, skip_locked),
+        AnyConnection::Sqlite(it) => candidates!(it, clock, account, limit),
+    }
+}
+
+/// The first account after `after` that has something waiting.
+fn next_account(connection: &mut AnyConnection, after: i64, now: Timestamp) -> DbResult<Option<i64>> {
+    let clock = connection.lease_clock(now);
+    challenges::table
+        .filter(challenges::status.eq("processing"))
+        .filter(challenges::account_id.gt(after))
+        .filter(challenges::lease_expires_at.is_null().or(challenges::lease_expires_at.lt(clock.nullable())))
+        .order(challenges::account_id)
+        .select(challenges::account_id)
+        .first(connection)
+        .optional()
+}
+
+/// Up to `most` accounts that have something waiting, round from `after`.
+fn accounts_in_turn(connection: &mut AnyConnection, after: i64, most: usize, now: Timestamp) -> DbResult<Vec<i64>> {
+    let mut found = Vec::new();
+    let mut cursor = after;
+    let mut has_wrapped = false;
+    while found.len() < most {
+        match next_account(connection, cursor, now)? {
+            Some(account) if has_wrapped && account > after => break,
+            Some(account) => {
+                found.push(account);
+                cursor = account;
+            }
+            None if has_wrapped || after == 0 => break,
+            // Ids are positive.
+            None => {
+                has_wrapped = true;
+                cursor = 0;
+            }
+        }
+    }
+    Ok(found)
+}
+
 fn claim(
     connection: &mut AnyConnection,
-    request: &LeaseTerms,
+    terms: &LeaseTerms,
     limits: ClaimLimits,
+    after: i64,
     now: Timestamp,
 ) -> DbResult<Claimed> {
-    let limit = i64::try_from(limits.total.saturating_mul(LOOK_AHEAD)).unwrap_or(i64::MAX);
-    let clock = connection.lease_clock(now);
-    let candidates = match connection {
-        AnyConnection::Postgres(it) => candidates!(it, clock, limit, for_update, skip_locked)?,
-        AnyConnection::Sqlite(it) => candidates!(it, clock, limit)?,
-    };
-    let mut leases = Vec::new();
-    let mut poisonous = Vec::new();
+    let accounts = accounts_in_turn(connection, after, limits.total, now)?;
+    let mut claimed = Claimed { last_account: accounts.last().copied().unwrap_or(0), ..Claimed::default() };
+    let limit = i64::try_from(limits.for_account.min(limits.total)).unwrap_or(i64::MAX);
+    let mut waiting: VecDeque<VecDeque<Candidate>> = VecDeque::new();
+    for account in accounts {
+        waiting.push_back(candidates(connection, account, limit, now)?.into());
+    }
     let mut of_domain: HashMap<String, usize> = HashMap::new();
-    for (id, challenge_type, proof, attempt) in round_robin(candidates, limits.for_account) {
+    while let Some(mut of_account) = waiting.pop_front() {
+        let Some((id, challenge_type)) = of_account.pop_front() else { continue };
+        waiting.push_back(of_account);
+        if claimed.leases.len() >= limits.total {
+            break;
+        }
         let id = AuthorizationId::from_slice(&id).ok_or_else(|| corrupt("challenges.authorization_id"))?;
         let challenge_type = ChallengeType::new(challenge_type);
-        let Some(authorization) = claimable(connection, id, now)? else {
-            free(connection, id, &challenge_type)?;
-            continue;
-        };
-        if attempt >= MAX_ATTEMPTS {
-            poisonous.push((id, challenge_type));
+        let Some(found) = authorization::by_id(connection, id)? else { continue };
+        let Some((challenge, entry)) = found.challenge(&challenge_type) else { continue };
+        if !found.wants_result(now) {
+            free(connection, id, &challenge_type, entry.reports)?;
             continue;
         }
-        let domain = of_domain.entry(authorization.identifier.without_wildcard().value()).or_default();
-        if leases.len() >= limits.total || *domain >= limits.for_domain {
+        if challenge.attempt >= MAX_ATTEMPTS {
+            claimed.poisonous.push((id, challenge_type));
+            continue;
+        }
+        let domain = of_domain.entry(found.authorization.identifier.without_wildcard().value()).or_default();
+        if *domain >= limits.for_domain {
             continue;
         }
         *domain += 1;
-        let row = challenges::table.find((id.as_octets().to_vec(), challenge_type.as_str().to_owned()));
-        diesel::update(row)
-            .set((challenges::attempt.eq(attempt + 1), challenges::lease_token.eq(request.token.as_octets().to_vec())))
-            .execute(connection)?;
-        extend(connection, id, &challenge_type, request, now)?;
-        let proof = proof.ok_or_else(|| corrupt("challenges.key_auth"))?;
-        let subject = validation(connection, &authorization, &challenge_type, &proof, attempt + 1)?;
-        leases.push(Lease::new(request.token, subject));
+        let proof = entry.key_auth.as_deref().ok_or_else(|| corrupt("challenges.key_auth"))?;
+        let attempt = challenge.attempt + 1;
+        lease(connection, id, &challenge_type, proof, attempt, terms, now)?;
+        let subject = validation(connection, &found.authorization, challenge, proof, attempt)?;
+        claimed.leases.push(Lease::new(terms.token, subject));
     }
-    Ok((leases, poisonous))
-}
-
-/// One of each account, then the next of each, at most `for_account` of one.
-fn round_robin(
-    candidates: Vec<Candidate>,
-    for_account: usize,
-) -> impl Iterator<Item = (Vec<u8>, String, Option<String>, i16)> {
-    let mut turns: HashMap<i64, usize> = HashMap::new();
-    let mut ordered: Vec<_> = candidates
-        .into_iter()
-        .map(|(id, challenge_type, proof, attempt, account)| {
-            let turn = turns.entry(account).or_default();
-            *turn += 1;
-            (*turn, (id, challenge_type, proof, attempt))
-        })
-        .filter(|(turn, _)| *turn <= for_account)
-        .collect();
-    ordered.sort_by_key(|(turn, _)| *turn);
-    ordered.into_iter().map(|(_, candidate)| candidate)
-}
-
-/// The authorization, where it is pending and unexpired and its account is valid.
-fn claimable(connection: &mut AnyConnection, id: AuthorizationId, now: Timestamp) -> DbResult<Option<Authorization>> {
-    let owner: i64 =
-        authorizations::table.find(id.as_octets().to_vec()).select(authorizations::account_id).first(connection)?;
-    let owner = AccountId::from_i64(owner).ok_or_else(|| corrupt("authorizations.account_id"))?;
-    let found = authorization::unexpired(connection, owner, id, now)?;
-    let Some(found) = found.filter(|it| it.status == AuthorizationStatus::Pending) else { return Ok(None) };
-    Ok(account::is_valid(connection, owner)?.then_some(found))
+    Ok(claimed)
 }
 
 /// Takes a challenge whose result nobody wants out of the queue.
@@ -170,38 +199,46 @@ pub(super) fn free(
     connection: &mut AnyConnection,
     id: AuthorizationId,
     challenge_type: &ChallengeType,
+    reports: i16,
 ) -> DbResult<()> {
-    diesel::update(challenges::table.find((id.as_octets().to_vec(), challenge_type.as_str().to_owned())))
+    diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge_type.as_str())))
         .filter(challenges::status.eq("processing"))
         .set((
             challenges::status.eq("pending"),
+            challenges::reports.eq(reports),
             challenges::lease_token.eq(None::<Vec<u8>>),
+            challenges::lease_owner.eq(None::<Vec<u8>>),
             challenges::lease_expires_at.eq(None::<i64>),
         ))
         .execute(connection)?;
     Ok(())
 }
 
-/// Fails a challenge that three attempts did not finish. In a transaction of its own, because the orders are locked
-/// before anything of the authorization is.
+/// Fails a challenge that three attempts did not finish. In a transaction of its own, because orders are taken before
+/// challenges.
 fn abandon(connection: &mut AnyConnection, id: AuthorizationId, challenge_type: &ChallengeType) -> DbResult<()> {
     let detail =
         format!("the validation was begun {MAX_ATTEMPTS} times and not finished by this server; make a new order");
     let problem = Problem { status: None, ..Problem::new(ErrorType::ServerInternal, detail) };
-    let error = serde_json::to_string(&problem).unwrap_or_default();
-    order::lock_of_authorization(connection, id.as_octets())?;
-    lock_authorization(connection, id.as_octets())?;
-    let changed = diesel::update(challenges::table.find((id.as_octets().to_vec(), challenge_type.as_str().to_owned())))
+    let error = order::stored_problem(&problem);
+    row_lock::orders_of(connection, id)?;
+    row_lock::authorization(connection, id)?;
+    let changed = diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge_type.as_str())))
         .filter(challenges::status.eq("processing"))
         .filter(challenges::attempt.ge(MAX_ATTEMPTS))
-        .set((challenges::status.eq("invalid"), challenges::error.eq(&error)))
+        .set((
+            challenges::status.eq("invalid"),
+            challenges::error.eq(&error),
+            challenges::lease_token.eq(None::<Vec<u8>>),
+            challenges::lease_expires_at.eq(None::<i64>),
+        ))
         .execute(connection)?;
     if changed == 1 {
-        diesel::update(authorizations::table.find(id.as_octets().to_vec()))
+        diesel::update(authorizations::table.find(id.as_octets().as_slice()))
             .filter(authorizations::status.eq("pending"))
             .set(authorizations::status.eq("invalid"))
             .execute(connection)?;
-        order::settle_failed(connection, id.as_octets(), &error)?;
+        order::settle_failed(connection, id, &error)?;
     }
     Ok(())
 }

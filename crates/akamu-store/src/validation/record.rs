@@ -1,23 +1,22 @@
 //! Records a result, once, and moves challenge, authorization and orders together.
 
-use akamu_proto::{AuthorizationId, AuthorizationStatus, ChallengeStatus, ChallengeType, Timestamp};
+use akamu_proto::{AuthorizationId, AuthorizationStatus, ChallengeStatus, ChallengeType, OrderId, Timestamp};
 use diesel::prelude::*;
 
 use super::claim::free;
-use super::{Validation, ValidationOutcome, ValidationRecorded, lock_authorization};
-use crate::account;
-use crate::authorization;
+use super::{Validation, ValidationOutcome, ValidationRecorded};
+use crate::authorization::{self, Authorization};
 use crate::connection::{AnyConnection, DbResult};
 use crate::error::StoreError;
 use crate::lease::{Lease, LeaseToken};
-use crate::order;
 use crate::schema::{authorizations, challenges, validation_reports};
 use crate::store::Store;
+use crate::{order, row_lock};
 
 /// The most octets of a report that are kept.
 pub const MAX_REPORT_OCTETS: usize = 16 * 1024;
 /// Reports kept of one challenge.
-const REPORTS: i64 = 5;
+const REPORTS: i16 = 5;
 
 /// A validation's report.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +28,7 @@ pub struct StoredReport {
 }
 
 impl Store {
-    /// Records a validation's result and its report (at most [`MAX_REPORT_OCTETS`]; the last five of a challenge are
+    /// Records a validation's result and its report (its first [`MAX_REPORT_OCTETS`]; the last five of a challenge are
     /// kept).
     ///
     /// # Errors
@@ -57,11 +56,11 @@ impl Store {
         id: AuthorizationId,
         challenge_type: &ChallengeType,
     ) -> Result<Vec<StoredReport>, StoreError> {
-        let challenge_type = challenge_type.as_str().to_owned();
+        let challenge_type = challenge_type.clone();
         self.read("validation_reports", move |connection| {
             let rows: Vec<(i64, Vec<u8>)> = validation_reports::table
-                .filter(validation_reports::authorization_id.eq(id.as_octets().to_vec()))
-                .filter(validation_reports::challenge_type.eq(challenge_type.clone()))
+                .filter(validation_reports::authorization_id.eq(id.as_octets().as_slice()))
+                .filter(validation_reports::challenge_type.eq(challenge_type.as_str()))
                 .order(validation_reports::number.desc())
                 .select((validation_reports::recorded_at, validation_reports::report))
                 .load(connection)?;
@@ -81,92 +80,103 @@ fn record(
     report: &[u8],
     now: Timestamp,
 ) -> DbResult<ValidationRecorded> {
-    let id = validation.authorization.as_octets().as_slice();
-    order::lock_of_authorization(connection, id)?;
-    lock_authorization(connection, id)?;
-    let row = || challenges::table.find((id.to_vec(), validation.challenge_type.as_str().to_owned()));
-    let found: Option<(String, Option<Vec<u8>>)> =
-        row().select((challenges::status, challenges::lease_token)).first(connection).optional()?;
-    let Some((status, holder)) = found else { return Ok(ValidationRecorded::LeaseLost) };
-    if holder.as_deref() != Some(token.as_octets()) {
+    let (id, challenge_type) = (validation.authorization, &validation.challenge_type);
+    row_lock::account(connection, validation.account)?;
+    row_lock::orders_of(connection, id)?;
+    row_lock::authorization(connection, id)?;
+    let Some(found) = authorization::by_id(connection, id)? else { return Ok(ValidationRecorded::LeaseLost) };
+    let Some((challenge, entry)) = found.challenge(challenge_type) else { return Ok(ValidationRecorded::LeaseLost) };
+    if entry.lease_token.as_deref() != Some(token.as_octets()) {
         return Ok(ValidationRecorded::LeaseLost);
     }
-    if status != ChallengeStatus::Processing.as_str() {
-        // The answer to an earlier try was lost: the token stays with the result.
-        return Ok(ValidationRecorded::Recorded { orders: Vec::new() });
+    if challenge.status != ChallengeStatus::Processing {
+        // The answer to an earlier run was lost: the token stays with the result.
+        return Ok(ValidationRecorded::Recorded { authorization: found.authorization, orders: Vec::new() });
     }
-    keep_report(connection, validation, report, now)?;
-    let wanted = authorization::unexpired(connection, validation.account, validation.authorization, now)?
-        .is_some_and(|it| it.status == AuthorizationStatus::Pending);
-    if !wanted || !account::is_valid(connection, validation.account)? {
-        free(connection, validation.authorization, &validation.challenge_type)?;
+    let number = entry.reports;
+    if !found.wants_result(now) {
+        free(connection, id, challenge_type, number + 1)?;
+        keep_report(connection, validation, number, report, now)?;
         return Ok(ValidationRecorded::NoLongerWanted);
     }
-    let orders = match outcome {
-        ValidationOutcome::Valid { expires_no_later_than } => {
-            diesel::update(row())
-                .set((
-                    challenges::status.eq(ChallengeStatus::Valid.as_str()),
-                    challenges::validated_at.eq(now.unix_micros()),
-                    challenges::lease_expires_at.eq(None::<i64>),
-                ))
-                .execute(connection)?;
-            diesel::update(authorizations::table.find(id.to_vec()))
-                .set(authorizations::status.eq(AuthorizationStatus::Valid.as_str()))
-                .execute(connection)?;
-            if let Some(limit) = expires_no_later_than {
-                diesel::update(authorizations::table.find(id.to_vec()))
-                    .filter(authorizations::expires_at.gt(limit.unix_micros()))
-                    .set(authorizations::expires_at.eq(limit.unix_micros()))
-                    .execute(connection)?;
-            }
-            order::settle_valid(connection, id)?
-        }
-        ValidationOutcome::Invalid(problem) => {
-            let error = serde_json::to_string(problem).unwrap_or_default();
-            diesel::update(row())
-                .set((
-                    challenges::status.eq(ChallengeStatus::Invalid.as_str()),
-                    challenges::error.eq(&error),
-                    challenges::lease_expires_at.eq(None::<i64>),
-                ))
-                .execute(connection)?;
-            diesel::update(authorizations::table.find(id.to_vec()))
-                .set(authorizations::status.eq(AuthorizationStatus::Invalid.as_str()))
-                .execute(connection)?;
-            order::settle_failed(connection, id, &error)?
-        }
-    };
-    Ok(ValidationRecorded::Recorded { orders })
+    let mut authorization = found.authorization;
+    let orders = settle(connection, &mut authorization, challenge_type, number + 1, outcome, now)?;
+    keep_report(connection, validation, number, report, now)?;
+    Ok(ValidationRecorded::Recorded { authorization, orders })
 }
 
-fn keep_report(connection: &mut AnyConnection, validation: &Validation, report: &[u8], now: Timestamp) -> DbResult<()> {
-    let id = validation.authorization.as_octets().to_vec();
-    let challenge_type = validation.challenge_type.as_str();
-    let numbers: Vec<i16> = validation_reports::table
-        .filter(validation_reports::authorization_id.eq(id.clone()))
-        .filter(validation_reports::challenge_type.eq(challenge_type.to_owned()))
-        .order(validation_reports::number.desc())
-        .limit(REPORTS)
-        .select(validation_reports::number)
-        .load(connection)?;
-    if numbers.len() as i64 == REPORTS
-        && let Some(oldest) = numbers.last()
-    {
-        diesel::delete(validation_reports::table)
-            .filter(validation_reports::authorization_id.eq(id.clone()))
-            .filter(validation_reports::challenge_type.eq(challenge_type.to_owned()))
-            .filter(validation_reports::number.le(*oldest))
-            .execute(connection)?;
+/// Moves challenge, authorization and orders, in the database and in `authorization`.
+fn settle(
+    connection: &mut AnyConnection,
+    authorization: &mut Authorization,
+    challenge_type: &ChallengeType,
+    reports: i16,
+    outcome: &ValidationOutcome,
+    now: Timestamp,
+) -> DbResult<Vec<OrderId>> {
+    let (challenge_status, validated_at, error) = match outcome {
+        ValidationOutcome::Valid { expires_no_later_than } => {
+            authorization.status = AuthorizationStatus::Valid;
+            authorization.expires_at =
+                expires_no_later_than.map_or(authorization.expires_at, |it| it.min(authorization.expires_at));
+            (ChallengeStatus::Valid, Some(now), None)
+        }
+        ValidationOutcome::Invalid(problem) => {
+            authorization.status = AuthorizationStatus::Invalid;
+            (ChallengeStatus::Invalid, None, Some(problem))
+        }
+    };
+    for challenge in authorization.challenges.iter_mut().filter(|it| it.challenge_type == *challenge_type) {
+        challenge.status = challenge_status;
+        challenge.validated_at = validated_at;
+        challenge.error = error.cloned();
     }
+    let error = error.map(order::stored_problem);
+    let id = authorization.id;
+    diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge_type.as_str())))
+        .set((
+            challenges::status.eq(challenge_status.as_str()),
+            challenges::validated_at.eq(validated_at.map(Timestamp::unix_micros)),
+            challenges::error.eq(&error),
+            challenges::reports.eq(reports),
+            challenges::lease_expires_at.eq(None::<i64>),
+        ))
+        .execute(connection)?;
+    diesel::update(authorizations::table.find(id.as_octets().as_slice()))
+        .set((
+            authorizations::status.eq(authorization.status.as_str()),
+            authorizations::expires_at.eq(authorization.expires_at.unix_micros()),
+        ))
+        .execute(connection)?;
+    match error {
+        None => order::settle_valid(connection, id),
+        Some(error) => order::settle_failed(connection, id, &error),
+    }
+}
+
+fn keep_report(
+    connection: &mut AnyConnection,
+    validation: &Validation,
+    number: i16,
+    report: &[u8],
+    now: Timestamp,
+) -> DbResult<()> {
+    let (id, challenge_type) = (validation.authorization.as_octets().as_slice(), validation.challenge_type.as_str());
     diesel::insert_into(validation_reports::table)
         .values((
             validation_reports::authorization_id.eq(id),
             validation_reports::challenge_type.eq(challenge_type),
-            validation_reports::number.eq(numbers.first().map_or(0, |newest| newest.wrapping_add(1))),
+            validation_reports::number.eq(number),
             validation_reports::recorded_at.eq(now.unix_micros()),
             validation_reports::report.eq(report),
         ))
         .execute(connection)?;
+    if number >= REPORTS {
+        diesel::delete(validation_reports::table)
+            .filter(validation_reports::authorization_id.eq(id))
+            .filter(validation_reports::challenge_type.eq(challenge_type))
+            .filter(validation_reports::number.le(number - REPORTS))
+            .execute(connection)?;
+    }
     Ok(())
 }

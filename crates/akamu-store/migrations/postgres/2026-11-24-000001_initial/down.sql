@@ -9,4 +9,5 @@ DROP TABLE authorizations;
 DROP TABLE orders;
 DROP TABLE account_thumbprints;
 DROP TABLE accounts;
-DROP TABLE facts;
+DROP TABLE counters;
+DROP TABLE identity;

@@ -1,7 +1,16 @@
-CREATE TABLE facts (
-    name TEXT NOT NULL PRIMARY KEY,
-    value TEXT NOT NULL
+-- One row: whose database this is.
+CREATE TABLE identity (
+    id SMALLINT NOT NULL PRIMARY KEY CHECK (id = 1),
+    base_url TEXT NOT NULL,
+    issuers BYTEA NOT NULL
 );
+
+-- Numbers that only grow. newest_time: the newest time that a server ever wrote, Unix microseconds.
+CREATE TABLE counters (
+    name TEXT NOT NULL PRIMARY KEY,
+    value BIGINT NOT NULL
+);
+INSERT INTO counters (name, value) VALUES ('newest_time', 0), ('crl_number', 0);
 
 CREATE TABLE accounts (
     id BIGINT NOT NULL PRIMARY KEY,
@@ -32,10 +41,12 @@ CREATE TABLE orders (
     serial BYTEA,
     tbs BYTEA,
     lease_token BYTEA,
+    lease_owner BYTEA,
     lease_expires_at BIGINT,
     certificate_id BYTEA
 );
 CREATE INDEX orders_of_account ON orders (account_id, id);
+-- What is being issued, by the end of its lease.
 CREATE INDEX orders_processing ON orders (lease_expires_at) WHERE status = 'processing';
 
 CREATE TABLE authorizations (
@@ -47,7 +58,8 @@ CREATE TABLE authorizations (
     expires_at BIGINT NOT NULL,
     created_at BIGINT NOT NULL
 );
-CREATE INDEX authorizations_of_identifier ON authorizations (account_id, identifier_value, identifier_kind, status);
+CREATE INDEX authorizations_of_identifier
+    ON authorizations (account_id, identifier_value, identifier_kind, status, expires_at);
 
 CREATE TABLE order_authorizations (
     order_id BYTEA NOT NULL REFERENCES orders (id),
@@ -55,32 +67,37 @@ CREATE TABLE order_authorizations (
     authorization_id BYTEA NOT NULL REFERENCES authorizations (id),
     PRIMARY KEY (order_id, position)
 );
-CREATE INDEX orders_of_authorization ON order_authorizations (authorization_id);
+CREATE INDEX orders_of_authorization ON order_authorizations (authorization_id, order_id);
 
 CREATE TABLE challenges (
     authorization_id BYTEA NOT NULL REFERENCES authorizations (id),
     challenge_type TEXT NOT NULL,
+    account_id BIGINT NOT NULL,
     position SMALLINT NOT NULL,
     token TEXT,
     status TEXT NOT NULL,
     key_auth TEXT,
     attempt SMALLINT NOT NULL,
+    reports SMALLINT NOT NULL,
     lease_token BYTEA,
+    lease_owner BYTEA,
     lease_expires_at BIGINT,
     validated_at BIGINT,
     error TEXT,
     PRIMARY KEY (authorization_id, challenge_type)
 );
--- The queue of validations: what is processing, by the end of its lease.
-CREATE INDEX challenges_processing ON challenges (lease_expires_at) WHERE status = 'processing';
+-- The queue of validations, by account: claims go round the accounts.
+CREATE INDEX challenges_processing
+    ON challenges (account_id, authorization_id, lease_expires_at) WHERE status = 'processing';
 
 CREATE TABLE validation_reports (
-    authorization_id BYTEA NOT NULL REFERENCES authorizations (id),
+    authorization_id BYTEA NOT NULL,
     challenge_type TEXT NOT NULL,
     number SMALLINT NOT NULL,
     recorded_at BIGINT NOT NULL,
     report BYTEA NOT NULL,
-    PRIMARY KEY (authorization_id, challenge_type, number)
+    PRIMARY KEY (authorization_id, challenge_type, number),
+    FOREIGN KEY (authorization_id, challenge_type) REFERENCES challenges (authorization_id, challenge_type)
 );
 
 CREATE TABLE certificates (
@@ -104,7 +121,7 @@ CREATE TABLE crls (
     next_update BIGINT NOT NULL
 );
 
--- Several replicas share the keys that seal nonces, and what was redeemed.
+-- Several replicas share the keys that seal nonces, and what was redeemed. A nonce begins with the second of its issue.
 CREATE TABLE nonce_keys (
     id BIGINT NOT NULL PRIMARY KEY,
     octets BYTEA NOT NULL,
@@ -113,7 +130,5 @@ CREATE TABLE nonce_keys (
 
 CREATE TABLE redeemed_nonces (
     nonce BYTEA NOT NULL PRIMARY KEY,
-    owner BYTEA NOT NULL,
-    redeemed_at BIGINT NOT NULL
+    owner BYTEA NOT NULL
 );
-CREATE INDEX redeemed_nonces_by_time ON redeemed_nonces (redeemed_at);

@@ -1,7 +1,16 @@
-CREATE TABLE facts (
+-- One row: whose database this is.
+CREATE TABLE identity (
+    id SMALLINT NOT NULL PRIMARY KEY CHECK (id = 1),
+    base_url TEXT NOT NULL,
+    issuers BLOB NOT NULL
+);
+
+-- Numbers that only grow. newest_time: the newest time that a server ever wrote, Unix microseconds.
+CREATE TABLE counters (
     name TEXT NOT NULL PRIMARY KEY,
-    value TEXT NOT NULL
-) WITHOUT ROWID;
+    value BIGINT NOT NULL
+);
+INSERT INTO counters (name, value) VALUES ('newest_time', 0), ('crl_number', 0);
 
 CREATE TABLE accounts (
     id BIGINT NOT NULL PRIMARY KEY,
@@ -32,10 +41,12 @@ CREATE TABLE orders (
     serial BLOB,
     tbs BLOB,
     lease_token BLOB,
+    lease_owner BLOB,
     lease_expires_at BIGINT,
     certificate_id BLOB
 ) WITHOUT ROWID;
 CREATE INDEX orders_of_account ON orders (account_id, id);
+-- What is being issued, by the end of its lease.
 CREATE INDEX orders_processing ON orders (lease_expires_at) WHERE status = 'processing';
 
 CREATE TABLE authorizations (
@@ -47,7 +58,8 @@ CREATE TABLE authorizations (
     expires_at BIGINT NOT NULL,
     created_at BIGINT NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX authorizations_of_identifier ON authorizations (account_id, identifier_value, identifier_kind, status);
+CREATE INDEX authorizations_of_identifier
+    ON authorizations (account_id, identifier_value, identifier_kind, status, expires_at);
 
 CREATE TABLE order_authorizations (
     order_id BLOB NOT NULL REFERENCES orders (id),
@@ -55,33 +67,38 @@ CREATE TABLE order_authorizations (
     authorization_id BLOB NOT NULL REFERENCES authorizations (id),
     PRIMARY KEY (order_id, position)
 ) WITHOUT ROWID;
-CREATE INDEX orders_of_authorization ON order_authorizations (authorization_id);
+CREATE INDEX orders_of_authorization ON order_authorizations (authorization_id, order_id);
 
 CREATE TABLE challenges (
     authorization_id BLOB NOT NULL REFERENCES authorizations (id),
     challenge_type TEXT NOT NULL,
+    account_id BIGINT NOT NULL,
     position SMALLINT NOT NULL,
     token TEXT,
     status TEXT NOT NULL,
     key_auth TEXT,
     attempt SMALLINT NOT NULL,
+    reports SMALLINT NOT NULL,
     lease_token BLOB,
+    lease_owner BLOB,
     lease_expires_at BIGINT,
     validated_at BIGINT,
     error TEXT,
     PRIMARY KEY (authorization_id, challenge_type)
 ) WITHOUT ROWID;
--- The queue of validations: what is processing, by the end of its lease.
-CREATE INDEX challenges_processing ON challenges (lease_expires_at) WHERE status = 'processing';
+-- The queue of validations, by account: claims go round the accounts.
+CREATE INDEX challenges_processing
+    ON challenges (account_id, authorization_id, lease_expires_at) WHERE status = 'processing';
 
 CREATE TABLE validation_reports (
-    authorization_id BLOB NOT NULL REFERENCES authorizations (id),
+    authorization_id BLOB NOT NULL,
     challenge_type TEXT NOT NULL,
     number SMALLINT NOT NULL,
     recorded_at BIGINT NOT NULL,
     report BLOB NOT NULL,
-    PRIMARY KEY (authorization_id, challenge_type, number)
-) WITHOUT ROWID;
+    PRIMARY KEY (authorization_id, challenge_type, number),
+    FOREIGN KEY (authorization_id, challenge_type) REFERENCES challenges (authorization_id, challenge_type)
+);
 
 CREATE TABLE certificates (
     id BLOB NOT NULL PRIMARY KEY,
@@ -94,7 +111,7 @@ CREATE TABLE certificates (
     not_after BIGINT NOT NULL,
     revoked_at BIGINT,
     revocation_reason SMALLINT
-) WITHOUT ROWID;
+);
 CREATE INDEX certificates_revoked ON certificates (not_after) WHERE revoked_at IS NOT NULL;
 
 CREATE TABLE crls (
@@ -104,7 +121,7 @@ CREATE TABLE crls (
     next_update BIGINT NOT NULL
 );
 
--- Several replicas share the keys that seal nonces, and what was redeemed.
+-- Several replicas share the keys that seal nonces, and what was redeemed. A nonce begins with the second of its issue.
 CREATE TABLE nonce_keys (
     id BIGINT NOT NULL PRIMARY KEY,
     octets BLOB NOT NULL,
@@ -113,7 +130,5 @@ CREATE TABLE nonce_keys (
 
 CREATE TABLE redeemed_nonces (
     nonce BLOB NOT NULL PRIMARY KEY,
-    owner BLOB NOT NULL,
-    redeemed_at BIGINT NOT NULL
+    owner BLOB NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX redeemed_nonces_by_time ON redeemed_nonces (redeemed_at);

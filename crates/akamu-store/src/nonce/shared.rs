@@ -1,0 +1,140 @@
+//! Nonces of several replicas: keys and redeemed nonces lie in the database.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use akamu_proto::Timestamp;
+use diesel::prelude::*;
+
+use super::{CheckedNonce, ISSUED, Kind, seconds};
+use crate::connection::{AnyConnection, DbResult, insert_if_new};
+use crate::error::StoreError;
+use crate::schema::{nonce_keys, redeemed_nonces};
+use crate::store::Store;
+
+/// How long a key seals new nonces, at least.
+const KEY_AGE: Duration = Duration::from_secs(86_400);
+/// Keys that are accepted.
+const KEYS: i64 = 2;
+/// How often a replica looks after keys and table.
+const TIDY_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a redeemed nonce is remembered beyond its lifetime: replicas' clocks disagree.
+const SLACK: Duration = Duration::from_secs(300);
+/// Rows forgotten in one transaction.
+const BATCH: usize = 1_000;
+
+/// A key's number and octets.
+pub(super) type KeyRow = (i64, Vec<u8>);
+
+impl Store {
+    pub(super) async fn redeem_in_table(&self, nonce: CheckedNonce) -> Result<bool, StoreError> {
+        if !nonce.is_verified {
+            let keys = self.read("nonce_keys", read_keys).await?;
+            self.nonces().set_keys(&keys);
+            if self.nonces().verify(&nonce.octets) != Some(true) {
+                return Ok(false);
+            }
+        }
+        // Whose redemption it is: a run whose answer was lost recognises its own row.
+        let mut owner = [0; 16];
+        (self.nonces().random)(&mut owner);
+        // The second of issue comes first, so that new rows lie together and old ones are found without another index.
+        let key: Vec<u8> = nonce.fields.issued.to_be_bytes().into_iter().chain(nonce.fields.id).collect();
+        self.write("nonce_redeem", move |connection| {
+            let row = (redeemed_nonces::nonce.eq(&key), redeemed_nonces::owner.eq(owner.as_slice()));
+            if insert_if_new!(connection, redeemed_nonces::table, row)? {
+                return Ok(true);
+            }
+            let found: Option<Vec<u8>> =
+                redeemed_nonces::table.find(&key).select(redeemed_nonces::owner).first(connection).optional()?;
+            Ok(found.as_deref() == Some(owner.as_slice()))
+        })
+        .await
+    }
+
+    /// Tidies in the background, where that is due.
+    pub(super) fn tidy_when_due(&self, tidied_at: &AtomicI64, now: Timestamp) {
+        let last = tidied_at.load(Ordering::Relaxed);
+        let is_due = now.since(Timestamp::from_unix_micros(last)) >= TIDY_INTERVAL;
+        let is_ours =
+            is_due && tidied_at.compare_exchange(last, now.unix_micros(), Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if is_ours {
+            let store = self.clone();
+            tokio::spawn(async move {
+                if let Err(error) = store.nonces_tidy(now).await {
+                    tracing::warn!(%error, cause = ?error, "expired nonces could not be forgotten");
+                }
+            });
+        }
+    }
+
+    /// Makes a new key where the newest is a day old, and forgets redeemed nonces that have expired. It happens by
+    /// itself, once a minute, where nonces are redeemed. Does nothing on SQLite.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn nonces_tidy(&self, now: Timestamp) -> Result<(), StoreError> {
+        let nonces = self.nonces();
+        if matches!(nonces.kind, Kind::Memory { .. }) {
+            return Ok(());
+        }
+        let (lifetime, key) = (nonces.lifetime, nonces.new_key());
+        let keys =
+            self.write("nonce_keys_renew", move |connection| renew_keys(connection, &key, lifetime, now)).await?;
+        nonces.set_keys(&keys);
+        let before = seconds(now.minus(lifetime.saturating_add(SLACK))).to_be_bytes();
+        while self.write("nonces_forget", move |connection| forget(connection, before)).await? == BATCH {}
+        Ok(())
+    }
+}
+
+/// Forgets nonces issued before this second, at most [`BATCH`]; tells how many.
+fn forget(connection: &mut AnyConnection, before: [u8; ISSUED]) -> DbResult<usize> {
+    let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);
+    let old: Vec<Vec<u8>> = redeemed_nonces::table
+        .filter(redeemed_nonces::nonce.lt(before.as_slice()))
+        .order(redeemed_nonces::nonce)
+        .limit(limit)
+        .select(redeemed_nonces::nonce)
+        .load(connection)?;
+    diesel::delete(redeemed_nonces::table.filter(redeemed_nonces::nonce.eq_any(&old))).execute(connection)?;
+    Ok(old.len())
+}
+
+fn read_keys(connection: &mut AnyConnection) -> DbResult<Vec<KeyRow>> {
+    nonce_keys::table
+        .select((nonce_keys::id, nonce_keys::octets))
+        .order(nonce_keys::id.desc())
+        .limit(KEYS)
+        .load(connection)
+}
+
+/// The keys that are accepted, after adding `key` where a new one is due. Two replicas that add one at once agree on the
+/// number, and the loser reads the winner's.
+pub(super) fn renew_keys(
+    connection: &mut AnyConnection,
+    key: &[u8; 32],
+    lifetime: Duration,
+    now: Timestamp,
+) -> DbResult<Vec<KeyRow>> {
+    let newest: Option<(i64, i64)> = nonce_keys::table
+        .select((nonce_keys::id, nonce_keys::created_at))
+        .order(nonce_keys::id.desc())
+        .first(connection)
+        .optional()?;
+    // A key is dropped when the second one after it is made: by then its nonces have expired.
+    let age = KEY_AGE.max(lifetime);
+    if newest.is_none_or(|(_, created_at)| now.since(Timestamp::from_unix_micros(created_at)) >= age) {
+        let row = (
+            nonce_keys::id.eq(newest.map_or(1, |(id, _)| id + 1)),
+            nonce_keys::octets.eq(key.as_slice()),
+            nonce_keys::created_at.eq(now.unix_micros()),
+        );
+        insert_if_new!(connection, nonce_keys::table, row)?;
+    }
+    let keys = read_keys(connection)?;
+    if let Some((oldest, _)) = keys.last() {
+        diesel::delete(nonce_keys::table.filter(nonce_keys::id.lt(*oldest))).execute(connection)?;
+    }
+    Ok(keys)
+}

@@ -1,0 +1,82 @@
+//! Certificates, revocation and CRLs.
+
+use std::time::Duration;
+
+use akamu_proto::RevocationReason;
+use akamu_store::{Revoked, RevokedCertificate, StoredCrl};
+
+use crate::database::{NOW, on_both_databases};
+use crate::scene::{DAY, account, issued};
+
+on_both_databases! {
+    async fn a_certificate_is_its_accounts(database) {
+        let store = &database.store;
+        let owner = account(store).await;
+        let (serial, id) = issued(store, owner, "a.example").await;
+        let found = store.certificate(owner, id).await.unwrap().unwrap();
+        assert_eq!((found.not_after, found.revoked_at), (NOW.plus(DAY), None));
+        assert_eq!(store.certificate_by_serial(&serial).await.unwrap(), Some(found));
+        assert_eq!(store.certificate(account(store).await, id).await.unwrap(), None);
+        assert_eq!(store.certificate_by_serial(&[0xff; 16]).await.unwrap(), None);
+    }
+
+    async fn a_certificate_is_revoked_once(database) {
+        let store = &database.store;
+        let (serial, _) = issued(store, account(store).await, "a.example").await;
+        issued(store, account(store).await, "b.example").await;
+        let revoke = |serial, reason, now| store.certificate_revoke(serial, reason, now);
+        let reason = RevocationReason::KeyCompromise;
+        assert_eq!(revoke(&[0xff; 16], reason, NOW).await.unwrap(), Revoked::NotFound);
+        assert_eq!(revoke(&serial, reason, NOW).await.unwrap(), Revoked::Revoked);
+        let later = NOW.plus(Duration::from_micros(1));
+        assert_eq!(revoke(&serial, RevocationReason::Superseded, later).await.unwrap(), Revoked::AlreadyRevoked);
+        assert_eq!(store.certificate_by_serial(&serial).await.unwrap().unwrap().revoked_at, Some(NOW));
+        let entry = RevokedCertificate { serial: serial.to_vec(), revoked_at: NOW, reason };
+        assert_eq!(store.revoked_certificates(NOW).await.unwrap(), [entry]);
+    }
+
+    async fn an_expired_certificate_stays_for_one_more_crl(database) {
+        let store = &database.store;
+        let (serial, _) = issued(store, account(store).await, "a.example").await;
+        store.certificate_revoke(&serial, RevocationReason::Unspecified, NOW).await.unwrap();
+        let hour = Duration::from_secs(3600);
+        store.crl_record(1, b"crl", NOW, NOW.plus(hour)).await.unwrap();
+        let listed = async |now| store.revoked_certificates(now).await.unwrap().len();
+        assert_eq!(listed(NOW.plus(DAY)).await, 1);
+        assert_eq!(listed(NOW.plus(DAY + hour - Duration::from_micros(1))).await, 1);
+        assert_eq!(listed(NOW.plus(DAY + hour)).await, 0);
+    }
+
+    async fn crl_numbers_grow_whoever_draws_them(database) {
+        let store = &database.store;
+        assert_eq!(store.crl_latest().await.unwrap(), None);
+        let tasks: Vec<_> = (0..8)
+            .map(|_| {
+                let store = store.clone();
+                tokio::spawn(async move { store.crl_number_next(NOW).await.unwrap() })
+            })
+            .collect();
+        let mut numbers = Vec::new();
+        for task in tasks {
+            numbers.push(task.await.unwrap());
+        }
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..8).map(|it| NOW.unix_secs() + it).collect::<Vec<_>>());
+        // As after a restored backup: the numbers that were drawn since are behind us.
+        database.raw().execute("UPDATE counters SET value = 5 WHERE name = 'crl_number'").unwrap();
+        let later = NOW.plus(DAY);
+        assert_eq!(store.crl_number_next(later).await.unwrap(), later.unix_secs());
+        // A clock that goes back does not take them back.
+        assert_eq!(store.crl_number_next(NOW).await.unwrap(), later.unix_secs() + 1);
+    }
+
+    async fn the_newest_crl_is_served(database) {
+        let store = &database.store;
+        for number in [1_i64, 5, 3, 9, 7] {
+            store.crl_record(number, &[u8::try_from(number).unwrap()], NOW, NOW.plus(DAY)).await.unwrap();
+        }
+        let newest = StoredCrl { number: 9, der: vec![9], this_update: NOW, next_update: NOW.plus(DAY) };
+        assert_eq!(store.crl_latest().await.unwrap(), Some(newest));
+        assert_eq!(database.raw().number("SELECT count(*) AS number FROM crls"), 3);
+    }
+}

@@ -1,0 +1,140 @@
+//! Issuances: one certificate for an order, whoever finishes it.
+
+use akamu_proto::{AuthorizationStatus, OrderStatus};
+use akamu_store::{Issuance, IssuanceBegun, IssuanceRecorded};
+
+use crate::database::{NOW, on_both_databases};
+use crate::scene::{
+    self, DAY, LEASE, account, finalize, lease, new_certificate, new_issuance, problem, ready_order, reread, started,
+};
+
+on_both_databases! {
+    async fn a_ready_order_becomes_valid(database) {
+        let store = &database.store;
+        let owner = account(store).await;
+        let order = ready_order(store, owner, &["a.example"]).await;
+        let new = new_issuance(1);
+        let lease = started(finalize(store, &order, new.clone()).await);
+        assert_eq!(lease.subject(), &Issuance { account: owner, order: order.id, tbs: new.tbs.clone() });
+        assert_eq!(reread(store, &order).await.status, OrderStatus::Processing);
+        let certificate = new_certificate(&lease);
+        let (id, der) = (certificate.id, certificate.der.clone());
+        let recorded = store.issuance_record(lease, certificate, NOW).await.unwrap();
+        let IssuanceRecorded::Recorded(valid) = recorded else { panic!("{recorded:?}") };
+        assert_eq!((valid.status, valid.certificate), (OrderStatus::Valid, Some(id)));
+        assert_eq!(reread(store, &order).await, valid);
+        let stored = store.certificate(owner, id).await.unwrap().unwrap();
+        assert_eq!((stored.der, stored.serial, stored.account), (der, new.serial.to_vec(), owner));
+        // A valid order does not expire.
+        assert_eq!(store.order(owner, order.id, NOW.plus(DAY * 2)).await.unwrap().unwrap().status, OrderStatus::Valid);
+    }
+
+    async fn the_same_csr_again_gets_the_order_as_it_is(database) {
+        let store = &database.store;
+        let order = ready_order(store, account(store).await, &["a.example"]).await;
+        let lease = started(finalize(store, &order, new_issuance(1)).await);
+        let expected = reread(store, &order).await;
+        let begun = finalize(store, &order, new_issuance(1)).await;
+        assert!(matches!(&begun, IssuanceBegun::Existing(it) if *it == expected), "{begun:?}");
+        let begun = finalize(store, &order, new_issuance(2)).await;
+        assert!(matches!(&begun, IssuanceBegun::OtherCsr(it) if *it == expected), "{begun:?}");
+        let certificate = new_certificate(&lease);
+        store.issuance_record(lease, certificate, NOW).await.unwrap();
+        let begun = finalize(store, &order, new_issuance(1)).await;
+        assert!(matches!(&begun, IssuanceBegun::Existing(it) if it.status == OrderStatus::Valid), "{begun:?}");
+    }
+
+    async fn only_a_ready_order_is_finalized(database) {
+        let store = &database.store;
+        let owner = account(store).await;
+        let pending = scene::order(store, owner, &["a.example"]).await;
+        let begun = finalize(store, &pending, new_issuance(1)).await;
+        assert!(matches!(&begun, IssuanceBegun::NotReady(it) if *it == pending), "{begun:?}");
+        let ready = ready_order(store, owner, &["b.example"]).await;
+        let foreign = account(store).await;
+        let begun = store.issuance_begin(foreign, ready.id, new_issuance(1), lease(), NOW).await.unwrap();
+        assert!(matches!(begun, IssuanceBegun::NotFound), "{begun:?}");
+        let begun = store.issuance_begin(owner, ready.id, new_issuance(1), lease(), NOW.plus(DAY)).await.unwrap();
+        assert!(matches!(&begun, IssuanceBegun::NotReady(it) if it.status == OrderStatus::Invalid), "{begun:?}");
+        store.account_deactivate(owner, NOW).await.unwrap();
+        let begun = finalize(store, &ready, new_issuance(1)).await;
+        assert!(matches!(&begun, IssuanceBegun::NotReady(it) if it.status == OrderStatus::Invalid), "{begun:?}");
+    }
+
+    async fn every_authorization_must_be_good_at_this_moment(database) {
+        let store = &database.store;
+        let owner = account(store).await;
+        let order = ready_order(store, owner, &["a.example", "b.example"]).await;
+        // As where its record's persistUntil has passed, which leaves the order as it is.
+        database.raw().execute(&format!(
+            "UPDATE authorizations SET expires_at = {} WHERE identifier_value = 'b.example'",
+            NOW.unix_micros()
+        )).unwrap();
+        let begun = finalize(store, &order, new_issuance(1)).await;
+        let IssuanceBegun::NotReady(refused) = begun else { panic!("{begun:?}") };
+        assert_eq!(refused.status, OrderStatus::Invalid);
+        assert!(refused.error.is_some());
+        assert_eq!(reread(store, &order).await, refused);
+        let other = store.authorization(owner, order.authorizations[0], NOW).await.unwrap().unwrap();
+        assert_eq!(other.status, AuthorizationStatus::Valid);
+    }
+
+    async fn of_two_finalizes_at_once_one_issues(database) {
+        let store = &database.store;
+        let order = ready_order(store, account(store).await, &["a.example"]).await;
+        let tasks: Vec<_> = (0..8)
+            .map(|_| {
+                let (store, order) = (store.clone(), order.clone());
+                tokio::spawn(async move { finalize(&store, &order, new_issuance(1)).await })
+            })
+            .collect();
+        let mut outcomes = Vec::new();
+        for task in tasks {
+            outcomes.push(task.await.unwrap());
+        }
+        let count = |wanted: fn(&IssuanceBegun) -> bool| outcomes.iter().filter(|it| wanted(it)).count();
+        assert_eq!(count(|it| matches!(it, IssuanceBegun::Started(_))), 1, "{outcomes:?}");
+        assert_eq!(count(|it| matches!(it, IssuanceBegun::Existing(_))), 7, "{outcomes:?}");
+    }
+
+    async fn a_dead_replicas_issuance_is_finished_with_the_same_octets(database) {
+        let store = &database.store;
+        let owner = account(store).await;
+        let order = ready_order(store, owner, &["a.example"]).await;
+        let lost = started(finalize(store, &order, new_issuance(1)).await);
+        assert!(store.issuances_claim(lease(), 10, NOW).await.unwrap().is_empty(), "it is held");
+        let (other, later) = database.another_replica(LEASE * 2).await;
+        let mut claimed = other.issuances_claim(lease(), 10, later).await.unwrap();
+        assert_eq!(claimed.len(), 1);
+        let claimed = claimed.remove(0);
+        assert_eq!(claimed.subject(), lost.subject());
+        assert!(other.issuances_claim(lease(), 10, later).await.unwrap().is_empty(), "it is held again");
+
+        let certificate = new_certificate(&lost);
+        assert_eq!(store.issuance_record(lost, certificate, NOW).await.unwrap(), IssuanceRecorded::LeaseLost);
+        let certificate = new_certificate(&claimed);
+        let id = certificate.id;
+        let recorded = other.issuance_record(claimed, certificate, later).await.unwrap();
+        assert!(matches!(recorded, IssuanceRecorded::Recorded(it) if it.certificate == Some(id)));
+        assert_eq!(database.raw().number("SELECT count(*) AS number FROM certificates"), 1);
+    }
+
+    async fn a_voided_lease_is_claimed_at_once(database) {
+        let store = &database.store;
+        let order = ready_order(store, account(store).await, &["a.example"]).await;
+        let _before = started(finalize(store, &order, new_issuance(1)).await);
+        store.leases_void().await.unwrap();
+        assert_eq!(store.issuances_claim(lease(), 10, NOW).await.unwrap().len(), 1);
+    }
+
+    async fn a_certificate_that_cannot_be_made_ends_the_order(database) {
+        let store = &database.store;
+        let order = ready_order(store, account(store).await, &["a.example"]).await;
+        let lease = started(finalize(store, &order, new_issuance(1)).await);
+        store.issuance_fail(lease, problem("no key"), NOW).await.unwrap();
+        let failed = reread(store, &order).await;
+        assert_eq!((failed.status, failed.error), (OrderStatus::Invalid, Some(problem("no key"))));
+        let (other, later) = database.another_replica(LEASE * 2).await;
+        assert!(other.issuances_claim(scene::lease(), 10, later).await.unwrap().is_empty());
+    }
+}

@@ -1,0 +1,22 @@
+//! The store on both databases: each test's one body runs on SQLite and on PostgreSQL.
+//!
+//! `AKAMU_TEST_POSTGRES_URL` names a superuser's database on a throwaway cluster. Without it the tests on PostgreSQL are
+//! left out, and standard error says so.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test that fails here says where"
+)]
+
+mod account;
+mod authorization;
+mod certificate;
+mod database;
+mod issuance;
+mod nonce;
+mod open;
+mod order;
+mod scene;
+mod validation;

@@ -1,0 +1,197 @@
+//! Opening: whose database it is, what state it is in, and who else opens it.
+
+use std::time::Duration;
+
+use akamu_store::{
+    ClockCheck, DataDirLock, Identity, IdentityOutcome, LockError, OpenError, Store, StoreError, StoreOptions,
+};
+
+use crate::database::{Database, NOW, Place, on_both_databases};
+use crate::scene::{account, key, new_account};
+
+on_both_databases! {
+    async fn an_identity_is_recorded_once(database) {
+        let store = &database.store;
+        assert_eq!(store.identity().await.unwrap(), None);
+        let ours = Identity { base_url: "https://ca.example".to_owned(), issuers: vec![[1; 32], [2; 32]] };
+        let theirs = Identity { base_url: "https://other.example".to_owned(), ..ours.clone() };
+        assert_eq!(store.identity_record(ours.clone(), NOW).await.unwrap(), IdentityOutcome::Recorded);
+        assert_eq!(store.identity_record(ours.clone(), NOW).await.unwrap(), IdentityOutcome::Same);
+        assert_eq!(store.identity_record(theirs.clone(), NOW).await.unwrap(), IdentityOutcome::Differs(ours.clone()));
+        assert_eq!(store.identity().await.unwrap(), Some(ours));
+        store.identity_adopt(theirs.clone()).await.unwrap();
+        assert_eq!(store.identity_record(theirs, NOW).await.unwrap(), IdentityOutcome::Same);
+    }
+
+    async fn the_newest_time_is_kept(database) {
+        let store = &database.store;
+        assert_eq!(store.clock_check().await.unwrap(), ClockCheck { newest: None });
+        let minute = NOW.plus(Duration::from_secs(60));
+        let soon = NOW.plus(Duration::from_secs(29));
+        for (now, newest) in [(NOW, NOW), (soon, NOW), (minute, minute), (NOW, minute)] {
+            store.clock_renew(now).await.unwrap();
+            assert_eq!(store.clock_check().await.unwrap(), ClockCheck { newest: Some(newest) });
+        }
+    }
+
+    async fn a_database_opened_again_has_everything(database) {
+        let id = account(&database.store).await;
+        database.store.close().await;
+        let again = Store::open(database.options(), NOW).await.unwrap();
+        assert!(again.account(id).await.unwrap().is_some());
+        again.ping().await.unwrap();
+    }
+
+    async fn a_newer_schema_is_refused(database) {
+        database
+            .raw()
+            .execute("INSERT INTO __diesel_schema_migrations (version) VALUES ('20991231235959')")
+            .unwrap();
+        let error = Store::open(database.options(), NOW).await.unwrap_err();
+        let OpenError::Newer { found, known } = &error else { panic!("{error:?}") };
+        assert_eq!((found.as_str(), known.as_str()), ("20991231235959", "20261124000001"));
+        assert!(error.to_string().contains(found.as_str()) && error.to_string().contains(known.as_str()));
+    }
+
+    async fn errors_show_neither_sql_nor_paths(database) {
+        database.raw().execute("DROP TABLE account_thumbprints").unwrap();
+        let error = database.store.account_create(new_account("a"), NOW).await.unwrap_err();
+        assert!(matches!(error, StoreError::Failed(_)), "{error:?}");
+        assert!(!error.to_string().contains("thumbprints"), "{error}");
+        assert!(std::error::Error::source(&error).unwrap().to_string().contains("account_thumbprints"));
+        let (_, thumbprint) = key("a");
+        assert_eq!(database.store.account_by_thumbprint(&thumbprint).await.unwrap(), None, "nothing of it happened");
+    }
+
+    async fn a_row_that_cannot_be_read_is_corrupt(database) {
+        let id = account(&database.store).await;
+        database.raw().execute("UPDATE accounts SET status = 'asleep'").unwrap();
+        let error = database.store.account(id).await.unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt(_)), "{error:?}");
+    }
+}
+
+/// Eight processes start at once on a new database.
+async fn eight_starts_at_once(place: Place) {
+    let tasks: Vec<_> = (0..8).map(|_| tokio::spawn(Store::open(place.options(), NOW))).collect();
+    let mut stores = Vec::new();
+    for task in tasks {
+        stores.push(task.await.unwrap().unwrap());
+    }
+    for store in &stores {
+        account(store).await;
+    }
+    let mut raw = place.raw();
+    assert_eq!(raw.number("SELECT count(*) AS number FROM __diesel_schema_migrations"), 1);
+    assert_eq!(raw.number("SELECT count(*) AS number FROM accounts"), 8);
+    assert_eq!(raw.number("SELECT held_until AS number FROM akamu_migration_lock"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn eight_starts_at_once_migrate_once_sqlite() {
+    eight_starts_at_once(Place::sqlite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn eight_starts_at_once_migrate_once_postgres() {
+    if let Some(place) = Place::postgres() {
+        eight_starts_at_once(place).await;
+    }
+}
+
+#[tokio::test]
+async fn a_migration_lock_left_by_the_dead_ends() {
+    let place = Place::sqlite();
+    let mut raw = place.raw();
+    raw.execute("PRAGMA application_id = 1097559413").unwrap();
+    let until = NOW.unix_micros();
+    raw.execute(&format!(
+        "CREATE TABLE akamu_migration_lock (id BIGINT NOT NULL PRIMARY KEY, held_until BIGINT NOT NULL);
+         INSERT INTO akamu_migration_lock VALUES (1, {until})"
+    ))
+    .unwrap();
+    let now = NOW.plus(Duration::from_micros(1));
+    assert!(Store::open(place.options(), now).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_of_ours_is_named_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = |name: &str| StoreOptions::parse(&format!("sqlite://{name}"), directory.path()).unwrap();
+    let text = "[server]\nlisten_addr = \"0.0.0.0:443\"\n".repeat(40);
+    std::fs::write(directory.path().join("config.toml"), &text).unwrap();
+    let error = Store::open(options("config.toml"), NOW).await.unwrap_err();
+    assert!(matches!(&error, OpenError::NotADatabase { path, .. } if path.ends_with("config.toml")), "{error:?}");
+    assert_eq!(error.to_string().lines().count(), 1);
+    assert_eq!(std::fs::read_to_string(directory.path().join("config.toml")).unwrap(), text);
+
+    let path = directory.path().join("places.sqlite");
+    let mut foreign = diesel::Connection::establish(path.to_str().unwrap()).map(crate::database::Raw::Sqlite).unwrap();
+    foreign.execute("CREATE TABLE bookmarks (url TEXT)").unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let error = Store::open(options("places.sqlite"), NOW).await.unwrap_err();
+    assert!(matches!(&error, OpenError::Foreign { path } if path.ends_with("places.sqlite")), "{error:?}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+
+    let error = Store::open(options("absent/akamu.db"), NOW).await.unwrap_err();
+    assert!(matches!(error, OpenError::Unreachable { .. }), "{error:?}");
+    let nobody = StoreOptions::parse("postgres://nobody:secret@127.0.0.1:1/none", directory.path()).unwrap();
+    let error = Store::open(nobody, NOW).await.unwrap_err();
+    assert!(matches!(error, OpenError::Unreachable { .. }), "{error:?}");
+    assert!(!error.to_string().contains("secret"), "{error}");
+    assert_eq!(error.to_string().lines().count(), 1);
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = StoreOptions::parse("sqlite://akamu.db", directory.path()).unwrap();
+    Store::open(options.clone(), NOW).await.unwrap().close().await;
+    let path = directory.path().join("akamu.db");
+    let mut octets = std::fs::read(&path).unwrap();
+    octets[100..4096].fill(0xff);
+    std::fs::write(&path, octets).unwrap();
+    for leftover in ["akamu.db-wal", "akamu.db-shm"] {
+        let _ = std::fs::remove_file(directory.path().join(leftover));
+    }
+    let error = Store::open(options, NOW).await.unwrap_err();
+    assert!(matches!(&error, OpenError::NotADatabase { path, .. } if path.ends_with("akamu.db")), "{error:?}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn nobody_else_reads_the_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::sqlite();
+    let database = Database::new(place).await;
+    account(&database.store).await;
+    let directory = database.directory();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.file_name());
+    }
+}
+
+#[tokio::test]
+async fn a_closed_store_writes_nothing_more() {
+    let database = Database::new(Place::sqlite()).await;
+    let id = account(&database.store).await;
+    database.store.close().await;
+    database.store.close().await;
+    let error = database.store.account_create(new_account("b"), NOW).await.unwrap_err();
+    assert!(matches!(error, StoreError::Closed), "{error:?}");
+    assert!(error.is_unavailable());
+    assert!(database.store.account(id).await.unwrap().is_some());
+}
+
+#[test]
+fn a_data_directory_has_one_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let held = DataDirLock::acquire(directory.path()).unwrap();
+    let error = DataDirLock::acquire(directory.path()).unwrap_err();
+    assert!(matches!(error, LockError::Held { .. }), "{error:?}");
+    drop(held);
+    assert!(DataDirLock::acquire(directory.path()).is_ok());
+    let error = DataDirLock::acquire(&directory.path().join("absent")).unwrap_err();
+    assert!(matches!(error, LockError::Io { .. }), "{error:?}");
+}
