@@ -195,10 +195,9 @@ pub(super) fn find(path: &str) -> Option<&'static Key> {
 /// The known key whose spelling is nearest to `path`, where one is near.
 pub(super) fn nearest(path: &str) -> Option<&'static str> {
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
-    let score = |key: &Key| {
-        strsim::normalized_damerau_levenshtein(path, key.path)
-            .max(strsim::normalized_damerau_levenshtein(&last(path), &last(key.path)))
-    };
+    let likeness = strsim::normalized_damerau_levenshtein;
+    // A key in the wrong section is found by its name; the place decides between equals.
+    let score = |key: &Key| likeness(&last(path), &last(key.path)) + likeness(path, key.path) / 10.0;
     let best = KEYS.iter().max_by(|a, b| score(a).total_cmp(&score(b)))?;
-    (score(best) > 0.6).then_some(best.path)
+    (score(best) > 0.66).then_some(best.path)
 }

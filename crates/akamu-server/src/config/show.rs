@@ -44,7 +44,10 @@ fn literal(value: &Value, kind: Kind) -> String {
             let items: Vec<_> = items.iter().map(|it| literal(it, Kind::Text)).collect();
             format!("[{}]", items.join(", "))
         }
-        Value::Num(_, it) => it.to_u128().map_or_else(|| format!("{it:?}"), |it| it.to_string()),
+        Value::Num(_, it) => {
+            let number = it.to_i128().or_else(|| it.to_u128().and_then(|it| i128::try_from(it).ok()));
+            number.map_or_else(|| "…".to_owned(), |it| it.to_string())
+        }
         Value::Char(_, _) | Value::Empty(_, _) | Value::Dict(_, _) => "…".to_owned(),
     }
 }

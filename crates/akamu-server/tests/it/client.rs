@@ -194,8 +194,7 @@ impl Client {
 
     /// Posts a payload, signed by the key in `jwk`.
     pub(crate) async fn post_with_key(&self, key: &Key, url: &str, payload: &Value) -> Answer {
-        let protected =
-            json!({ "alg": key.algorithm(), "jwk": key.jwk(), "nonce": self.nonce().await, "url": url });
+        let protected = json!({ "alg": key.algorithm(), "jwk": key.jwk(), "nonce": self.nonce().await, "url": url });
         self.post_raw(url, key.jws(&protected, &payload.to_string()).to_string()).await
     }
 

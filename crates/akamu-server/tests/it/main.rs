@@ -1,0 +1,11 @@
+//! The server as a client sees it: real sockets, real TLS, both databases.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod account;
+mod bad_input;
+mod client;
+mod instant;
+mod issuance;
+mod resources;
+mod server;
+mod start_up;
