@@ -32,7 +32,7 @@ pub(crate) fn weakness(modulus: &[u8]) -> Option<Weakness> {
 }
 
 fn is_prime(number: u32) -> bool {
-    number >= 2 && (2..).take_while(|it| it * it <= number).all(|it| number % it != 0)
+    number >= 2 && (2..).take_while(|it| it * it <= number).all(|it| !number.is_multiple_of(it))
 }
 
 fn remainder(modulus: &[u8], divisor: u32) -> u32 {
@@ -55,15 +55,12 @@ fn is_power_of_65537(residue: u32, prime: u32) -> bool {
 fn has_close_primes(modulus: &[u8]) -> bool {
     let n = num_bigint::BigUint::from_bytes_be(modulus);
     let mut a = n.sqrt() + 1_u32;
-    for _ in 0..FERMAT_ROUNDS {
+    (0..FERMAT_ROUNDS).any(|_| {
         let square = &a * &a - &n;
         let root = square.sqrt();
-        if &root * &root == square {
-            return true;
-        }
         a += 1_u32;
-    }
-    false
+        &root * &root == square
+    })
 }
 
 #[cfg(test)]

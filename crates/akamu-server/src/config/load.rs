@@ -118,7 +118,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     if merged.find_value("base_url").is_err() {
         return Err(ConfigError::one(format!(
             "base_url is missing: write base_url = \"https://acme.example.com\" into {}, or give --base-url",
-            file.as_deref().unwrap_or(Path::new("config.toml")).display()
+            file.as_deref().unwrap_or_else(|| Path::new("config.toml")).display()
         )));
     }
     let mut config: Config = merged.extract().map_err(|error| explain(error, &merged, file.as_deref()))?;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::client::{Answer, Client, Key, base64url};
 use crate::server::TestServer;
 
-fn assert_refused(what: &str, answer: Answer, status: u16, error: &str) {
+fn assert_refused(what: &str, answer: &Answer, status: u16, error: &str) {
     assert!(answer.headers.contains_key("replay-nonce"), "{what}: no nonce");
     assert_eq!((answer.status, answer.problem().as_str()), (status, error), "{what}: {}", answer.json());
 }
@@ -55,7 +55,7 @@ async fn a_protected_header_that_breaks_a_rule_is_refused() {
         ("b64", 400, "malformed", Box::new(|it| it["b64"] = json!(false))),
     ];
     for (what, status, error, change) in cases {
-        assert_refused(what, changed(&client, change).await, status, error);
+        assert_refused(what, &changed(&client, change).await, status, error);
     }
 }
 
@@ -68,10 +68,10 @@ async fn a_nonce_is_good_once() {
     let replayed = changed(&client, |it| it["nonce"] = json!(nonce)).await;
     // acme.sh tries again only where it reads these words.
     assert!(replayed.text().contains("JWS has an invalid anti-replay nonce"), "{}", replayed.text());
-    assert_refused("replayed", replayed, 400, "badNonce");
+    assert_refused("replayed", &replayed, 400, "badNonce");
     let nonce = client.nonce().await;
     server.clock.advance(std::time::Duration::from_secs(3_602));
-    assert_refused("old", changed(&client, |it| it["nonce"] = json!(nonce)).await, 400, "badNonce");
+    assert_refused("old", &changed(&client, |it| it["nonce"] = json!(nonce)).await, 400, "badNonce");
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn a_wrong_signature_costs_no_nonce() {
     let protected = client.protected(&url).await;
     let payload = json!({ "identifiers": [{ "type": "dns", "value": "x.test" }] }).to_string();
     let forged = Key::p256().jws(&protected, &payload);
-    assert_refused("forged", client.post_raw(&url, forged.to_string()).await, 400, "malformed");
+    assert_refused("forged", &client.post_raw(&url, forged.to_string()).await, 400, "malformed");
     client.post_raw(&url, client.key.jws(&protected, &payload).to_string()).await.expect(201);
 }
 
@@ -105,13 +105,13 @@ async fn bodies_that_are_no_jws_are_refused() {
         ("numbers", b"{\"protected\":1,\"payload\":2,\"signature\":3}".to_vec()),
     ];
     for (what, body) in cases {
-        assert_refused(what, client.post_raw(&url, body).await, 400, "malformed");
+        assert_refused(what, &client.post_raw(&url, body).await, 400, "malformed");
     }
-    assert_refused("too large", client.post_raw(&url, vec![b' '; 131_073]).await, 413, "malformed");
+    assert_refused("too large", &client.post_raw(&url, vec![b' '; 131_073]).await, 413, "malformed");
     let wrong_type = client.send(client.http.post(&url).header("content-type", "application/json").body(good)).await;
-    assert_refused("content type", wrong_type, 415, "malformed");
+    assert_refused("content type", &wrong_type, 415, "malformed");
     let none = client.send(client.http.post(&url).body("{}")).await;
-    assert_refused("no content type", none, 415, "malformed");
+    assert_refused("no content type", &none, 415, "malformed");
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn payloads_that_break_a_rule_are_refused() {
         if what == "finalize without csr" || what == "revocation without certificate" {
             assert_eq!(answer.status, 400, "{what}");
         }
-        assert_refused(what, answer, 400, "malformed");
+        assert_refused(what, &answer, 400, "malformed");
     }
     let after = client.post_as_get(&order_url).await.expect(200);
     assert_eq!(after.json(), order.json());
@@ -183,7 +183,7 @@ async fn unknown_urls_and_methods_are_problems_too() {
     client.get("/acme/nothing").await.expect_problem(404, "malformed");
     client.get("/").await.expect_problem(404, "malformed");
     client.get("/acme/new-order").await.expect_problem(405, "malformed");
-    assert_refused("404", client.post_raw(&client.url("/acme/nothing"), "{}").await, 404, "malformed");
+    assert_refused("404", &client.post_raw(&client.url("/acme/nothing"), "{}").await, 404, "malformed");
     let deleted = client.send(client.http.delete(client.url("/acme/directory"))).await;
     assert_eq!(deleted.problem(), "malformed");
     assert_eq!(deleted.status, 405);
