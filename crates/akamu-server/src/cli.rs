@@ -48,8 +48,8 @@ pub struct Options {
     /// Address and port to listen on [default: 0.0.0.0:443]
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<String>,
-    /// The URL that clients use, like https://acme.example.com
-    #[arg(long, value_name = "URL")]
+    /// The URL that clients use.
+    #[arg(long, value_name = "URL", help = "The URL that clients use, like https://acme.example.com")]
     pub base_url: Option<String>,
     /// How log lines are written, on standard error
     #[arg(long, value_name = "FORMAT", default_value = "text")]

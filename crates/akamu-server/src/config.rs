@@ -1,6 +1,6 @@
 //! The configuration: defaults, then config.toml, then AKAMU_* variables, then flags (the later wins).
 //!
-//! Every key is declared once, in [`keys`]; [`load`] merges and judges, [`show`] prints what is in force.
+//! Every key is declared once, in [`KEYS`]; [`load`] merges and judges, [`show`] prints what is in force.
 
 mod keys;
 mod load;
