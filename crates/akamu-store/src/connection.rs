@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 use diesel::result::Error as DieselError;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Text};
 
 use akamu_proto::Timestamp;
 
@@ -59,6 +59,12 @@ macro_rules! insert_if_new {
     };
 }
 pub(crate) use insert_if_new;
+
+/// The state `processing` as it stands in the indexes of queues: neither database uses a partial index for a value that
+/// it is told only when the statement runs.
+pub(crate) fn processing() -> diesel::expression::SqlLiteral<Text> {
+    diesel::dsl::sql::<Text>("'processing'")
+}
 
 /// A text or number in a row that its type does not know: somebody else wrote it.
 pub(crate) fn corrupt(what: &'static str) -> DieselError {

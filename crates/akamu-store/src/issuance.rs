@@ -3,7 +3,7 @@
 use akamu_proto::{AccountId, CertificateId, OrderId, OrderStatus, Problem, Timestamp};
 use diesel::prelude::*;
 
-use crate::connection::{AnyConnection, DbResult, corrupt};
+use crate::connection::{AnyConnection, DbResult, corrupt, processing};
 use crate::error::StoreError;
 use crate::lease::{Lease, LeaseRequest, LeaseTerms, LeaseToken};
 use crate::order::{self, Order};
@@ -170,7 +170,7 @@ type Abandoned = (Vec<u8>, i64, Option<Vec<u8>>);
 macro_rules! abandoned {
     ($connection:expr, $clock:expr, $limit:expr $(, $lock:ident)*) => {
         orders::table
-            .filter(orders::status.eq("processing"))
+            .filter(orders::status.eq(processing()))
             .filter(orders::lease_expires_at.is_null().or(orders::lease_expires_at.lt($clock.nullable())))
             .order(orders::id)
             .limit($limit)

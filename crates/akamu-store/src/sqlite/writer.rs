@@ -231,3 +231,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

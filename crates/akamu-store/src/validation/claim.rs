@@ -11,7 +11,7 @@ use diesel::prelude::*;
 
 use super::{MAX_ATTEMPTS, Validation, lease, validation};
 use crate::authorization;
-use crate::connection::{AnyConnection, DbResult, corrupt};
+use crate::connection::{AnyConnection, DbResult, corrupt, processing};
 use crate::error::StoreError;
 use crate::lease::{Lease, LeaseRequest, LeaseTerms};
 use crate::schema::{authorizations, challenges, orders};
@@ -73,10 +73,10 @@ impl Store {
     /// Where the database fails.
     pub async fn leases_void(&self) -> Result<(), StoreError> {
         self.write("leases_void", |connection| {
-            diesel::update(challenges::table.filter(challenges::status.eq("processing")))
+            diesel::update(challenges::table.filter(challenges::status.eq(processing())))
                 .set(challenges::lease_expires_at.eq(None::<i64>))
                 .execute(connection)?;
-            diesel::update(orders::table.filter(orders::status.eq("processing")))
+            diesel::update(orders::table.filter(orders::status.eq(processing())))
                 .set(orders::lease_expires_at.eq(None::<i64>))
                 .execute(connection)?;
             Ok(())
@@ -92,7 +92,7 @@ type Candidate = (Vec<u8>, String);
 macro_rules! candidates {
     ($connection:expr, $clock:expr, $account:expr, $limit:expr $(, $lock:ident)*) => {
         challenges::table
-            .filter(challenges::status.eq("processing"))
+            .filter(challenges::status.eq(processing()))
             .filter(challenges::account_id.eq($account))
             .filter(challenges::lease_expires_at.is_null().or(challenges::lease_expires_at.lt($clock.nullable())))
             .order((challenges::account_id, challenges::authorization_id))
@@ -115,7 +115,7 @@ fn candidates(connection: &mut AnyConnection, account: i64, limit: i64, now: Tim
 fn next_account(connection: &mut AnyConnection, after: i64, now: Timestamp) -> DbResult<Option<i64>> {
     let clock = connection.lease_clock(now);
     challenges::table
-        .filter(challenges::status.eq("processing"))
+        .filter(challenges::status.eq(processing()))
         .filter(challenges::account_id.gt(after))
         .filter(challenges::lease_expires_at.is_null().or(challenges::lease_expires_at.lt(clock.nullable())))
         .order(challenges::account_id)
@@ -202,7 +202,7 @@ pub(super) fn free(
     reports: i16,
 ) -> DbResult<()> {
     diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge_type.as_str())))
-        .filter(challenges::status.eq("processing"))
+        .filter(challenges::status.eq(processing()))
         .set((
             challenges::status.eq("pending"),
             challenges::reports.eq(reports),
@@ -224,7 +224,7 @@ fn abandon(connection: &mut AnyConnection, id: AuthorizationId, challenge_type: 
     row_lock::orders_of(connection, id)?;
     row_lock::authorization(connection, id)?;
     let changed = diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge_type.as_str())))
-        .filter(challenges::status.eq("processing"))
+        .filter(challenges::status.eq(processing()))
         .filter(challenges::attempt.ge(MAX_ATTEMPTS))
         .set((
             challenges::status.eq("invalid"),

@@ -112,6 +112,13 @@ impl Place {
         }
     }
 
+    pub(crate) fn postgres_url(&self) -> String {
+        match self {
+            Self::Postgres(it) => it.url(),
+            Self::Sqlite(_) => panic!("a URL is PostgreSQL's"),
+        }
+    }
+
     pub(crate) async fn open(&self) -> Result<Store, OpenError> {
         Store::open(self.options(), NOW).await
     }

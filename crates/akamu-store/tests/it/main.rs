@@ -18,5 +18,7 @@ mod issuance;
 mod nonce;
 mod open;
 mod order;
+mod plan;
+mod postgres;
 mod scene;
 mod validation;

@@ -46,8 +46,8 @@ CREATE TABLE orders (
     certificate_id BLOB
 ) WITHOUT ROWID;
 CREATE INDEX orders_of_account ON orders (account_id, id);
--- What is being issued, by the end of its lease.
-CREATE INDEX orders_processing ON orders (lease_expires_at) WHERE status = 'processing';
+-- What is being issued.
+CREATE INDEX orders_processing ON orders (id, lease_expires_at) WHERE status = 'processing';
 
 CREATE TABLE authorizations (
     id BLOB NOT NULL PRIMARY KEY,

@@ -1,0 +1,224 @@
+//! Groups whose operations fail in each way, and what their callers are told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc as blocking;
+
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+use tokio::task::JoinHandle;
+
+use super::*;
+
+#[derive(QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+}
+
+/// A writer on a new file with a table `numbers`, and a second connection.
+struct Bench {
+    _directory: tempfile::TempDir,
+    writer: Arc<Writer>,
+    beside: SqliteConnection,
+}
+
+type Answer = JoinHandle<Result<(), StoreError>>;
+
+impl Bench {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("akamu.db");
+        let mut connection = establish(&path).unwrap();
+        connection
+            .batch_execute(
+                "CREATE TABLE numbers (number BIGINT PRIMARY KEY, filler BLOB);
+                 CREATE TRIGGER poison BEFORE INSERT ON numbers WHEN new.number = 666
+                     BEGIN SELECT RAISE(ROLLBACK, 'the disk is on fire'); END;",
+            )
+            .unwrap();
+        let beside = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+        let (writer, _) = Writer::start(connection, path).unwrap();
+        Self { _directory: directory, writer: Arc::new(writer), beside }
+    }
+
+    fn numbers(&mut self) -> Vec<i64> {
+        let rows: Vec<Number> =
+            diesel::sql_query("SELECT number FROM numbers ORDER BY number").load(&mut self.beside).unwrap();
+        rows.into_iter().map(|it| it.number).collect()
+    }
+
+    /// Queues an operation behind those that are queued already.
+    async fn queue(&self, operation: impl FnMut(&mut AnyConnection) -> DbResult<()> + Send + 'static) -> Answer {
+        let writer = self.writer.clone();
+        let answer = tokio::spawn(async move { writer.run("test", operation).await });
+        // On one thread the task runs as far as the queue before this one goes on.
+        tokio::task::yield_now().await;
+        answer
+    }
+
+    /// Queues an operation that runs until it is released, so that what is queued meanwhile becomes one group.
+    async fn gate(&self) -> (blocking::Sender<()>, Answer) {
+        let (release, released) = blocking::channel::<()>();
+        let (enter, entered) = blocking::channel();
+        let gate = self
+            .queue(move |_| {
+                let _ = enter.send(());
+                let _ = released.recv();
+                Ok(())
+            })
+            .await;
+        entered.recv().unwrap();
+        (release, gate)
+    }
+
+    async fn insert(&self, number: i64) -> Answer {
+        self.queue(move |connection| insert(connection, number)).await
+    }
+}
+
+fn insert(connection: &mut AnyConnection, number: i64) -> DbResult<()> {
+    connection.batch_execute(&format!("INSERT INTO numbers (number) VALUES ({number})"))
+}
+
+/// Runs 1, `odd` and 3 as one group; `odd` is to insert 2.
+async fn around(
+    bench: &mut Bench,
+    odd: impl FnMut(&mut AnyConnection) -> DbResult<()> + Send + 'static,
+) -> (Result<(), StoreError>, usize) {
+    let runs = Arc::new(AtomicUsize::new(0));
+    let (release, gate) = bench.gate().await;
+    let first = bench
+        .queue({
+            let runs = runs.clone();
+            move |connection| {
+                runs.fetch_add(1, Ordering::Relaxed);
+                insert(connection, 1)
+            }
+        })
+        .await;
+    let odd = bench.queue(odd).await;
+    let last = bench.insert(3).await;
+    release.send(()).unwrap();
+    gate.await.unwrap().unwrap();
+    first.await.unwrap().unwrap();
+    let odd = odd.await.unwrap();
+    last.await.unwrap().unwrap();
+    assert_eq!(bench.numbers(), if odd.is_ok() { vec![1, 2, 3] } else { vec![1, 3] });
+    // The writer goes on.
+    bench.insert(4).await.await.unwrap().unwrap();
+    (odd, runs.load(Ordering::Relaxed))
+}
+
+#[tokio::test]
+async fn no_caller_is_answered_before_the_commit() {
+    let mut bench = Bench::new();
+    let (release, gate) = bench.gate().await;
+    let first = bench.insert(1).await;
+    let (enter, entered) = blocking::channel();
+    let (release_last, released_last) = blocking::channel::<()>();
+    let last = bench
+        .queue(move |connection| {
+            insert(connection, 2)?;
+            let _ = enter.send(());
+            let _ = released_last.recv();
+            Ok(())
+        })
+        .await;
+    release.send(()).unwrap();
+    gate.await.unwrap().unwrap();
+    entered.recv().unwrap();
+    tokio::task::yield_now().await;
+    assert!(!first.is_finished(), "the group it shares is not committed");
+    assert!(bench.numbers().is_empty());
+    release_last.send(()).unwrap();
+    first.await.unwrap().unwrap();
+    last.await.unwrap().unwrap();
+    assert_eq!(bench.numbers(), [1, 2]);
+}
+
+#[tokio::test]
+async fn a_constraint_violation_is_its_operations_own_affair() {
+    let mut bench = Bench::new();
+    let (odd, runs) = around(&mut bench, |connection| {
+        insert(connection, 2)?;
+        insert(connection, 1)
+    })
+    .await;
+    assert!(matches!(odd, Err(StoreError::Constraint(_))), "{odd:?}");
+    assert_eq!(runs, 1);
+}
+
+#[tokio::test]
+async fn a_full_disk_loses_nothing_that_was_answered() {
+    let mut bench = Bench::new();
+    let (odd, runs) = around(&mut bench, |connection| {
+        insert(connection, 2)?;
+        connection.batch_execute(
+            "PRAGMA max_page_count = 1; INSERT INTO numbers (number, filler) VALUES (7, zeroblob(1000000))",
+        )
+    })
+    .await;
+    assert!(matches!(odd, Err(StoreError::Unavailable(_))), "{odd:?}");
+    assert_eq!(runs, 2, "once in the group, once alone");
+}
+
+#[tokio::test]
+async fn a_transaction_rolled_back_by_a_trigger_loses_nothing_that_was_answered() {
+    let mut bench = Bench::new();
+    let (odd, runs) = around(&mut bench, |connection| {
+        insert(connection, 2)?;
+        insert(connection, 666)
+    })
+    .await;
+    assert!(matches!(odd, Err(StoreError::Failed(_))), "{odd:?}");
+    assert_eq!(runs, 2, "once in the group, once alone");
+}
+
+#[tokio::test]
+async fn an_operation_that_fails_once_succeeds_alone() {
+    let mut bench = Bench::new();
+    let mut has_failed = false;
+    let (odd, runs) = around(&mut bench, move |connection| {
+        insert(connection, 2)?;
+        if has_failed {
+            return Ok(());
+        }
+        has_failed = true;
+        insert(connection, 666)
+    })
+    .await;
+    assert!(odd.is_ok(), "{odd:?}");
+    assert_eq!(runs, 2);
+}
+
+#[tokio::test]
+async fn a_panic_is_its_operations_own_affair() {
+    let mut bench = Bench::new();
+    let (odd, _) = around(&mut bench, |connection| {
+        insert(connection, 2)?;
+        panic!("a test's own panic");
+    })
+    .await;
+    assert!(matches!(odd, Err(StoreError::Failed(_))), "{odd:?}");
+}
+
+#[tokio::test]
+async fn closing_commits_what_waits() {
+    let mut bench = Bench::new();
+    let (release, gate) = bench.gate().await;
+    let waiting = bench.insert(1).await;
+    let closing = tokio::spawn({
+        let writer = bench.writer.clone();
+        async move { writer.close().await }
+    });
+    tokio::task::yield_now().await;
+    let too_late = bench.insert(2).await;
+    release.send(()).unwrap();
+    for answer in [gate, waiting] {
+        answer.await.unwrap().unwrap();
+    }
+    closing.await.unwrap();
+    assert!(matches!(too_late.await.unwrap(), Err(StoreError::Closed)));
+    assert_eq!(bench.numbers(), [1]);
+}

@@ -1,0 +1,261 @@
+//! PostgreSQL as it fails: connections that die, answers that are lost, deadlocks.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use akamu_proto::{ChallengeType, OrderStatus, RevocationReason};
+use akamu_store::{
+    AccountCreated, IssuanceBegun, IssuanceRecorded, KeyChanged, OrderCreated, Revoked, Store, ValidationBegun,
+    ValidationRecorded,
+};
+
+use crate::database::{Database, NOW, Place, until_blocked};
+use crate::scene::{
+    self, NO_LIMITS, VALID, account, begin, finalize, key, lease, new_account, new_certificate, new_issuance,
+    new_order, record, reread,
+};
+
+/// Between a store and its server: loses the answers of as many COMMITs as it is told to, with their connections.
+struct Proxy {
+    port: u16,
+    losses: Arc<AtomicUsize>,
+}
+
+impl Proxy {
+    fn start(server: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let losses = Arc::new(AtomicUsize::new(0));
+        let this = Self { port, losses: losses.clone() };
+        // The thread ends with the process.
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let server = TcpStream::connect(&server).unwrap();
+                let losses = losses.clone();
+                std::thread::spawn(move || forward(client, server, &losses));
+            }
+        });
+        this
+    }
+
+    fn lose_the_next_answer(&self) {
+        self.losses.store(1, Ordering::SeqCst);
+    }
+
+    fn assert_lost(&self) {
+        assert_eq!(self.losses.load(Ordering::SeqCst), 0, "the operation has committed nothing");
+    }
+}
+
+fn forward(mut client: TcpStream, mut server: TcpStream, losses: &AtomicUsize) {
+    let (mut to_client, mut from_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+    let answers = std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from_server, &mut to_client);
+        let _ = to_client.shutdown(Shutdown::Both);
+    });
+    let mut octets = [0; 16_384];
+    while let Ok(count @ 1..) = client.read(&mut octets) {
+        let sent = &octets[..count];
+        let is_commit = sent.windows(6).any(|it| it == b"COMMIT");
+        if is_commit && losses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |it| it.checked_sub(1)).is_ok() {
+            // The client hears nothing more. The server commits before it sees that nobody listens.
+            let _ = client.shutdown(Shutdown::Both);
+            let _ = server.write_all(sent);
+            let _ = server.shutdown(Shutdown::Write);
+            break;
+        }
+        if server.write_all(sent).is_err() {
+            break;
+        }
+    }
+    let _ = answers.join();
+    let _ = server.shutdown(Shutdown::Both);
+}
+
+/// A store whose server is behind a proxy.
+async fn behind_a_proxy() -> Option<(Database, Store, Proxy)> {
+    let place = Place::postgres()?;
+    let url = place.postgres_url();
+    let (scheme, rest) = url.split_once("://").unwrap();
+    let (authority, path) = rest.split_once('/').unwrap();
+    let (user, host) =
+        authority.rsplit_once('@').map_or((String::new(), authority), |(user, host)| (format!("{user}@"), host));
+    let server = if host.contains(':') { host.to_owned() } else { format!("{host}:5432") };
+    let proxy = Proxy::start(server);
+    let url = format!("{scheme}://{user}127.0.0.1:{}/{path}", proxy.port);
+    let options = akamu_store::StoreOptions::parse(&url, std::path::Path::new("/")).unwrap();
+    let store = Store::open(options, NOW).await.unwrap();
+    Some((Database::new(place).await, store, proxy))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operation_whose_answer_is_lost_is_done_once() {
+    let Some((database, store, proxy)) = behind_a_proxy().await else { return };
+    let store = &store;
+
+    let new = new_account("a");
+    proxy.lose_the_next_answer();
+    let created = store.account_create(new.clone(), NOW).await.unwrap();
+    assert!(matches!(created, AccountCreated::Created(_)), "{created:?}");
+    proxy.assert_lost();
+
+    let (jwk, b) = key("b");
+    proxy.lose_the_next_answer();
+    let changed = store.account_change_key(new.id, &new.thumbprint, &jwk, &b, NOW).await.unwrap();
+    assert!(matches!(changed, KeyChanged::Changed(_)), "{changed:?}");
+    proxy.assert_lost();
+
+    proxy.lose_the_next_answer();
+    let created = store.order_create(new_order(new.id, &["a.example"]), NOW).await.unwrap();
+    let OrderCreated::Created(order) = created else { panic!("{created:?}") };
+    proxy.assert_lost();
+
+    let nonce = store.nonce_check(store.nonce_issue(NOW).as_str(), NOW).unwrap();
+    proxy.lose_the_next_answer();
+    assert!(store.nonce_redeem(nonce, NOW).await.unwrap());
+    proxy.assert_lost();
+
+    proxy.lose_the_next_answer();
+    let held = begin(store, new.id, order.authorizations[0]).await;
+    assert_eq!(held.subject().attempt, 1);
+    proxy.assert_lost();
+
+    proxy.lose_the_next_answer();
+    let recorded = record(store, held, VALID).await;
+    assert!(matches!(recorded, ValidationRecorded::Recorded { .. }), "{recorded:?}");
+    proxy.assert_lost();
+
+    let ready = reread(store, &order).await;
+    let issuance = new_issuance(1);
+    proxy.lose_the_next_answer();
+    let IssuanceBegun::Started(held) = finalize(store, &ready, issuance.clone()).await else { panic!() };
+    proxy.assert_lost();
+
+    let certificate = new_certificate(&held);
+    proxy.lose_the_next_answer();
+    let recorded = store.issuance_record(held, certificate, NOW).await.unwrap();
+    assert!(matches!(recorded, IssuanceRecorded::Recorded(it) if it.status == OrderStatus::Valid));
+    proxy.assert_lost();
+
+    proxy.lose_the_next_answer();
+    let reason = RevocationReason::Superseded;
+    assert_eq!(store.certificate_revoke(&issuance.serial, reason, NOW).await.unwrap(), Revoked::Revoked);
+    proxy.assert_lost();
+
+    let mut raw = database.raw();
+    for table in ["accounts", "orders", "authorizations", "validation_reports", "certificates", "redeemed_nonces"] {
+        assert_eq!(raw.number(&format!("SELECT count(*) AS number FROM {table}")), 1, "{table}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queued_validation_whose_answer_is_lost_waits_once() {
+    let Some((_database, store, proxy)) = behind_a_proxy().await else { return };
+    let owner = account(&store).await;
+    let id = scene::order(&store, owner, &["a.example"]).await.authorizations[0];
+    proxy.lose_the_next_answer();
+    let begun = scene::begin_as(&store, owner, id, &ChallengeType::HTTP_01, None, NOW).await;
+    assert!(matches!(begun, ValidationBegun::Unchanged(_)), "{begun:?}");
+    proxy.assert_lost();
+    let claimed = store.validations_claim(lease(), NO_LIMITS, NOW).await.unwrap();
+    assert_eq!(claimed.len(), 1);
+    assert_eq!(claimed[0].subject().attempt, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_died_together_are_replaced() {
+    let Some(place) = Place::postgres() else { return };
+    let database = Database::new(place).await;
+    let store = &database.store;
+    let id = account(store).await;
+    let mut raw = database.raw();
+    // As many connections as the pool has.
+    raw.execute("BEGIN; LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE").unwrap();
+    let reads: Vec<_> = (0..10)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.account(id).await.unwrap() })
+        })
+        .collect();
+    until_blocked(&mut database.raw(), 10).await;
+    raw.execute("COMMIT").unwrap();
+    for read in reads {
+        assert!(read.await.unwrap().is_some());
+    }
+    raw.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+         WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    .unwrap();
+    assert!(store.account(id).await.unwrap().is_some());
+    account(store).await;
+    store.ping().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operation_that_a_deadlock_ended_runs_again() {
+    let Some(place) = Place::postgres() else { return };
+    let database = Database::new(place).await;
+    let store = &database.store;
+    let owner = account(store).await;
+    let order = scene::order(store, owner, &["a.example"]).await;
+    let held = begin(store, owner, order.authorizations[0]).await;
+    let mut other = database.raw();
+    // It waits longer before it looks for a deadlock, so that the store's transaction is the one to end.
+    other.execute("SET deadlock_timeout = '1h'; BEGIN; SELECT id FROM authorizations FOR UPDATE").unwrap();
+    let recording = tokio::spawn({
+        let store = store.clone();
+        async move { record(&store, held, VALID).await }
+    });
+    until_blocked(&mut database.raw(), 1).await;
+    let waiting = tokio::task::spawn_blocking(move || {
+        other.execute("SELECT id FROM orders FOR UPDATE").unwrap();
+        other.execute("COMMIT").unwrap();
+    });
+    let recorded = recording.await.unwrap();
+    assert!(matches!(recorded, ValidationRecorded::Recorded { .. }), "{recorded:?}");
+    waiting.await.unwrap();
+    assert_eq!(reread(store, &order).await.status, OrderStatus::Ready);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operations_on_one_order_never_wait_for_each_other_in_a_ring() {
+    let Some(place) = Place::postgres() else { return };
+    let database = Database::new(place).await;
+    let (store, _) = database.another_replica(Duration::ZERO).await;
+    for _ in 0..10 {
+        let owner = account(&store).await;
+        let order = scene::order(&store, owner, &["a.example", "b.example", "c.example"]).await;
+        let mut tasks = Vec::new();
+        for id in &order.authorizations[..2] {
+            let held = begin(&store, owner, *id).await;
+            let store = store.clone();
+            tasks.push(tokio::spawn(async move { drop(record(&store, held, VALID).await) }));
+        }
+        let (other, third) = (store.clone(), order.authorizations[2]);
+        tasks.push(tokio::spawn(async move { drop(other.authorization_deactivate(owner, third, NOW).await.unwrap()) }));
+        let other = store.clone();
+        tasks.push(tokio::spawn(async move { drop(other.account_deactivate(owner, NOW).await.unwrap()) }));
+        let other = store.clone();
+        tasks.push(tokio::spawn(async move {
+            drop(other.validations_claim(lease(), NO_LIMITS, NOW).await.unwrap());
+        }));
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(reread(&store, &order).await.status, OrderStatus::Invalid);
+    }
+    // A backend writes its statistics at its end.
+    drop(store);
+    let mut raw = database.raw();
+    let others = "SELECT count(*) AS number FROM pg_stat_activity \
+                  WHERE datname = current_database() AND application_name = 'akamu-server'";
+    while raw.number(others) > 1 {
+        tokio::task::yield_now().await;
+    }
+    let deadlocks = "SELECT deadlocks AS number FROM pg_stat_database WHERE datname = current_database()";
+    assert_eq!(raw.number(deadlocks), 0);
+}
