@@ -11,9 +11,8 @@ mod name_server;
 mod server;
 mod stage;
 mod table;
+mod trial;
 mod web_root;
-
-use std::env;
 
 use clap::Args;
 
@@ -22,11 +21,11 @@ use self::name_server::NameServer;
 use self::server::Server;
 use self::stage::Stage;
 use self::table::Table;
-use crate::failure::{Context, Failure};
+use crate::failure::Failure;
 use crate::packages::{self, Installing};
 use crate::process;
 
-const CLIENTS: &[Client] = &[certbot::CERTBOT, lego::LEGO, dehydrated::DEHYDRATED, acme_tiny::ACME_TINY];
+const CLIENTS: &[Client] = &[certbot::CERTBOT, lego::LEGO, dehydrated::DEHYDRATED, acme_tiny::ACME_TINY, trial::TRIAL];
 
 #[derive(Debug, Default, Args)]
 pub(crate) struct E2eArgs {
@@ -54,11 +53,13 @@ pub(crate) fn run(args: &E2eArgs, installing: Installing) -> Result<(), Failure>
     let binary = server::binary()?;
     let name_server = NameServer::start()?;
     let server = Server::start(&binary, name_server.address())?;
+    let hook = dns_hook::install(server.directory())?;
     println!("server under test: {} at {}", binary.display(), server.directory_url());
 
     let mut outcomes = Vec::new();
     for (client, version) in clients.into_iter().zip(versions) {
-        outcomes.extend(run_client(client, &version, &server, &name_server)?);
+        let stage = Stage::new(&server, &name_server, &hook, client.name)?;
+        outcomes.extend(run_client(client, &version, &stage));
     }
     let stopped = server.stop();
     print!("{}", table(&outcomes));
@@ -69,12 +70,6 @@ pub(crate) fn run(args: &E2eArgs, installing: Installing) -> Result<(), Failure>
     }
 }
 
-/// The command line that calls [`dns_hook`], for a shell.
-fn dns_hook_command() -> Result<String, Failure> {
-    let program = env::current_exe().context(|| "cannot find this program's own path".to_owned())?;
-    Ok(format!("{} dns-hook", program.display()))
-}
-
 fn chosen(only: Option<&str>) -> Result<Vec<&'static Client>, Failure> {
     let Some(name) = only else { return Ok(CLIENTS.iter().collect()) };
     let names: Vec<&str> = CLIENTS.iter().map(|client| client.name).collect();
@@ -82,24 +77,18 @@ fn chosen(only: Option<&str>) -> Result<Vec<&'static Client>, Failure> {
     client.map(|client| vec![client]).ok_or_else(|| Failure::new(format!("no client {name}: {}", names.join(", "))))
 }
 
-fn run_client(
-    client: &'static Client,
-    version: &str,
-    server: &Server,
-    name_server: &NameServer,
-) -> Result<Vec<Outcome>, Failure> {
-    let stage = Stage::new(server, name_server, client.name)?;
+fn run_client(client: &'static Client, version: &str, stage: &Stage<'_>) -> Vec<Outcome> {
     let named = format!("{} {version}", client.name);
     let mut outcomes = Vec::new();
     for scenario in client.scenarios {
         println!("{named}: {} {}", scenario.challenge, scenario.does);
-        let result = (scenario.run)(&stage);
+        let result = (scenario.run)(stage);
         if let Err(failure) = &result {
             println!("{failure}\n{}", stage.log_tails());
         }
         outcomes.push(Outcome { client: named.clone(), scenario, result });
     }
-    Ok(outcomes)
+    outcomes
 }
 
 fn table(outcomes: &[Outcome]) -> Table<4> {
@@ -123,7 +112,7 @@ mod tests {
         assert_eq!(chosen(Some("lego")).unwrap().len(), 1);
         assert_eq!(
             chosen(Some("leggo")).unwrap_err().to_string(),
-            "no client leggo: certbot, lego, dehydrated, acme-tiny"
+            "no client leggo: certbot, lego, dehydrated, acme-tiny, trial"
         );
     }
 }

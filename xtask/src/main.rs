@@ -6,6 +6,7 @@ mod ci;
 mod docs;
 mod e2e;
 mod failure;
+mod interrupt;
 mod packages;
 mod postgres;
 mod process;

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 use crate::failure::{Context, Failure};
+use crate::interrupt::Undone;
 use crate::packages::{self, Installing, Needed};
 use crate::process;
 
@@ -25,38 +26,37 @@ const USER: &str = "postgres";
 /// A running cluster, stopped and removed when dropped. It keeps nothing: `fsync` is off.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    // Not under target/: the user `postgres` cannot enter a clone in a private home.
-    directory: TempDir,
     port: u16,
+    _running: Undone,
 }
 
 impl Cluster {
     /// Makes a cluster and starts it on a free port of loopback.
     pub(crate) fn start(installing: Installing) -> Result<Self, Failure> {
         packages::ensure(NEEDED, installing, binary)?;
+        // Not under target/: the user `postgres` cannot enter a clone in a private home.
         let directory = tempfile::Builder::new()
             .prefix("akamu-postgres-")
             .tempdir()
             .context(|| "cannot make a directory for PostgreSQL".to_owned())?;
+        let path = directory.path().to_path_buf();
         if process::is_root() {
-            process::run(Command::new("chown").arg(USER).arg(directory.path()))?;
+            process::run(Command::new("chown").arg(USER).arg(&path))?;
         }
         let mode = Permissions::from_mode(0o700);
-        fs::set_permissions(directory.path(), mode).context(|| "cannot close PostgreSQL's directory".to_owned())?;
+        fs::set_permissions(&path, mode).context(|| "cannot close PostgreSQL's directory".to_owned())?;
+        let running = Undone::at_the_end(move || stop(&directory));
 
-        let cluster = Self { directory, port: free_port()? };
-        let data = cluster.data();
+        let port = free_port()?;
         process::output(
-            cluster
-                .command("initdb")?
+            command("initdb", &path)?
                 .args(["--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", "--username=postgres", "-D"])
-                .arg(&data),
+                .arg(path.join("data")),
         )?;
-        let log = cluster.directory.path().join("log");
-        let started = cluster
-            .command("pg_ctl")?
-            .args(["start", "--wait", "--silent", "-o", &cluster.options(), "-D"])
-            .arg(&data)
+        let log = path.join("log");
+        let started = command("pg_ctl", &path)?
+            .args(["start", "--wait", "--silent", "-o", &options(port, &path), "-D"])
+            .arg(path.join("data"))
             .arg("-l")
             .arg(&log)
             .stdin(Stdio::null())
@@ -66,59 +66,49 @@ impl Cluster {
             let said = fs::read_to_string(&log).unwrap_or_default();
             return Err(Failure::new(format!("PostgreSQL does not start:\n{said}")));
         }
-        println!(
-            "postgres: throwaway cluster at 127.0.0.1:{} under {}",
-            cluster.port,
-            cluster.directory.path().display()
-        );
-        Ok(cluster)
+        println!("postgres: throwaway cluster at 127.0.0.1:{port} under {}", path.display());
+        Ok(Self { port, _running: running })
     }
 
     /// The superuser's connection URL.
     pub(crate) fn url(&self) -> String {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }
-
-    fn data(&self) -> PathBuf {
-        self.directory.path().join("data")
-    }
-
-    /// The server's options, as pg_ctl hands them to a shell.
-    fn options(&self) -> String {
-        format!(
-            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories='{}' -c fsync=off \
-             -c max_connections=200",
-            self.port,
-            self.directory.path().display()
-        )
-    }
-
-    /// A command of PostgreSQL, run as the user it accepts.
-    fn command(&self, program: &str) -> Result<Command, Failure> {
-        let path = binary(program).ok_or_else(|| Failure::new(format!("{program} is gone")))?;
-        let mut command = if process::is_root() {
-            let mut command = Command::new("runuser");
-            command.args(["-u", USER, "--"]).arg(path);
-            command
-        } else {
-            Command::new(path)
-        };
-        command.current_dir(self.directory.path());
-        Ok(command)
-    }
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let stopped = self.command("pg_ctl").and_then(|mut command| {
-            process::output(command.args(["stop", "--wait", "--silent", "-m", "immediate", "-D"]).arg(self.data()))
-        });
-        // A cluster that never started has no process, and that is what pg_ctl then complains of.
-        if let Err(failure) = stopped
-            && self.data().join("postmaster.pid").exists()
-        {
-            println!("postgres: {failure}");
-        }
+/// The server's options, as pg_ctl hands them to a shell.
+fn options(port: u16, directory: &Path) -> String {
+    format!(
+        "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='{}' -c fsync=off -c max_connections=200",
+        directory.display()
+    )
+}
+
+/// A command of PostgreSQL, run as the user it accepts.
+fn command(program: &str, directory: &Path) -> Result<Command, Failure> {
+    let path = binary(program).ok_or_else(|| Failure::new(format!("{program} is gone")))?;
+    let mut command = if process::is_root() {
+        let mut command = Command::new("runuser");
+        command.args(["-u", USER, "--"]).arg(path);
+        command
+    } else {
+        Command::new(path)
+    };
+    command.current_dir(directory);
+    Ok(command)
+}
+
+/// Stops the cluster, if it ever started; its directory goes when dropped.
+fn stop(directory: &TempDir) {
+    let data = directory.path().join("data");
+    if !data.join("postmaster.pid").exists() {
+        return;
+    }
+    let stopped = command("pg_ctl", directory.path()).and_then(|mut command| {
+        process::output(command.args(["stop", "--wait", "--silent", "-m", "immediate", "-D"]).arg(&data))
+    });
+    if let Err(failure) = stopped {
+        println!("postgres: {failure}");
     }
 }
 

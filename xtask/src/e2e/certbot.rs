@@ -32,7 +32,7 @@ pub(super) const CERTBOT: Client = Client {
 const HTTP_NAMES: &[&str] = &["http.certbot.e2e.test", "two.certbot.e2e.test"];
 const DNS_NAMES: &[&str] = &["dns.certbot.e2e.test", "*.dns.certbot.e2e.test"];
 
-fn program() -> PathBuf {
+pub(super) fn program() -> PathBuf {
     process::project_root().join("target/venv/bin/certbot")
 }
 

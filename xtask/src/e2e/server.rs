@@ -6,13 +6,14 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use crate::failure::{Context, Failure};
+use crate::interrupt::Undone;
 use crate::postgres::free_port;
 use crate::process;
 
@@ -27,8 +28,9 @@ const READY: &str = "directory  ";
 /// A running server, killed when dropped.
 #[derive(Debug)]
 pub(super) struct Server {
-    directory: TempDir,
-    child: Child,
+    directory: PathBuf,
+    child: Arc<Mutex<Child>>,
+    _running: Undone,
     directory_url: String,
     http_port: u16,
     tls_port: u16,
@@ -47,16 +49,16 @@ pub(super) fn binary() -> Result<PathBuf, Failure> {
 impl Server {
     /// Starts `binary` on free ports, with `name_server` for every lookup, and waits until it says that it is ready.
     pub(super) fn start(binary: &Path, name_server: SocketAddr) -> Result<Self, Failure> {
-        let directory = tempfile::Builder::new()
+        let temporary = tempfile::Builder::new()
             .prefix("akamu-e2e-")
             .tempdir()
             .context(|| "cannot make a directory for the server".to_owned())?;
+        let directory = temporary.path().to_path_buf();
         let (port, http_port, tls_port) = (free_port()?, free_port()?, free_port()?);
-        let config = directory.path().join("config.toml");
+        let config = directory.join("config.toml");
         fs::write(&config, configuration(port, http_port, tls_port, name_server))
             .context(|| "cannot write the server's configuration".to_owned())?;
-        let log =
-            File::create(directory.path().join("server.log")).context(|| "cannot make the server's log".to_owned())?;
+        let log = File::create(directory.join("server.log")).context(|| "cannot make the server's log".to_owned())?;
 
         let mut command = Command::new(binary);
         for (name, _) in env::vars_os() {
@@ -67,14 +69,18 @@ impl Server {
         let mut child = command
             .arg("--config")
             .arg(&config)
-            .current_dir(directory.path())
+            .current_dir(&directory)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
             .context(|| format!("cannot run {}", binary.display()))?;
         let stdout = child.stdout.take().expect("standard output was asked for above");
-        let mut server = Self { directory, child, directory_url: String::new(), http_port, tls_port };
+        let child = Arc::new(Mutex::new(child));
+        let killed = Arc::clone(&child);
+        let running = Undone::at_the_end(move || kill(&killed, temporary));
+        let mut server =
+            Self { directory, child, _running: running, directory_url: String::new(), http_port, tls_port };
         server.directory_url = directory_url(stdout)
             .ok_or_else(|| Failure::new(format!("the server does not get ready:\n{}", server.log_tail())))?;
         Ok(server)
@@ -86,7 +92,7 @@ impl Server {
 
     /// The certificate that clients are told to trust.
     pub(super) fn root(&self) -> PathBuf {
-        self.directory.path().join("data/root.pem")
+        self.directory.join("data/root.pem")
     }
 
     pub(super) fn http_port(&self) -> u16 {
@@ -99,19 +105,20 @@ impl Server {
 
     /// Where clients keep what is theirs.
     pub(super) fn directory(&self) -> &Path {
-        self.directory.path()
+        &self.directory
     }
 
     pub(super) fn log_tail(&self) -> String {
-        tail(&self.directory.path().join("server.log"))
+        tail(&self.directory.join("server.log"))
     }
 
     /// Asks it to stop; it must do so soon, and with success.
-    pub(super) fn stop(mut self) -> Result<(), Failure> {
-        process::output(Command::new("kill").arg("-TERM").arg(self.child.id().to_string()))?;
+    pub(super) fn stop(self) -> Result<(), Failure> {
+        let id = self.child().id();
+        process::output(Command::new("kill").arg("-TERM").arg(id.to_string()))?;
         let deadline = Instant::now() + STOPPED_WITHIN;
         loop {
-            match self.child.try_wait().context(|| "cannot wait for the server".to_owned())? {
+            match self.child().try_wait().context(|| "cannot wait for the server".to_owned())? {
                 Some(status) if status.success() => return Ok(()),
                 Some(status) => {
                     return Err(Failure::new(format!(
@@ -127,14 +134,18 @@ impl Server {
             }
         }
     }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It has ended already after `stop`.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Ends a server that may have ended already, then removes its directory.
+fn kill(child: &Mutex<Child>, directory: TempDir) {
+    let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
+    let _ = child.kill();
+    let _ = child.wait();
+    drop(directory);
 }
 
 /// Waits for the line that says the server is ready; what it prints later is read and dropped, or it would block.

@@ -19,19 +19,29 @@ use crate::failure::{Context, Failure};
 /// No client needs longer for one certificate.
 const ENDS_WITHIN: Duration = Duration::from_secs(120);
 
+/// The CRL is made after the revocation has been answered.
+const LISTED_WITHIN: Duration = Duration::from_secs(10);
+
 /// The surroundings of one client.
 #[derive(Debug)]
 pub(super) struct Stage<'a> {
     server: &'a Server,
     name_server: &'a NameServer,
+    hook: &'a Path,
     directory: PathBuf,
 }
 
 impl<'a> Stage<'a> {
-    pub(super) fn new(server: &'a Server, name_server: &'a NameServer, client: &str) -> Result<Self, Failure> {
+    /// The surroundings of `client`, whose hooks call `hook` to set records.
+    pub(super) fn new(
+        server: &'a Server,
+        name_server: &'a NameServer,
+        hook: &'a Path,
+        client: &str,
+    ) -> Result<Self, Failure> {
         let directory = server.directory().join(client);
         fs::create_dir(&directory).context(|| format!("cannot make a directory for {client}"))?;
-        Ok(Self { server, name_server, directory })
+        Ok(Self { server, name_server, hook, directory })
     }
 
     pub(super) fn directory_url(&self) -> &str {
@@ -77,13 +87,23 @@ impl<'a> Stage<'a> {
         certificate::check(path, &self.root(), names)
     }
 
-    /// Checks that the server's CRL lists the first certificate of `chain`.
+    /// Waits until the server's CRL lists the first certificate of `chain`.
     pub(super) fn check_revoked(&self, chain: &Path) -> Result<(), Failure> {
         let url = self.directory_url().replace("/acme/directory", "/ca/crl");
-        let mut fetch = Command::new("curl");
-        fetch.args(["--silent", "--show-error", "--fail", "--cacert"]).arg(self.root()).arg(url);
-        self.run_into("crl.der", &mut fetch)?;
-        certificate::check_revoked(chain, &self.root(), &self.path("crl.der"))
+        let deadline = Instant::now() + LISTED_WITHIN;
+        loop {
+            let mut fetch = Command::new("curl");
+            fetch.args(["--silent", "--show-error", "--fail", "--cacert"]).arg(self.root()).arg(&url);
+            self.run_into("crl.der", &mut fetch)?;
+            if certificate::is_revoked(chain, &self.root(), &self.path("crl.der"))? {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let waited = LISTED_WITHIN.as_secs();
+                return Err(Failure::new(format!("{waited} s later the CRL does not list the certificate")));
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// Serves the files of the client's directory `name` under `/.well-known/acme-challenge/`.
@@ -96,8 +116,8 @@ impl<'a> Stage<'a> {
     /// Writes `body` as a shell script, in which `$DNS` adds and removes records.
     pub(super) fn script(&self, name: &str, body: &str) -> Result<PathBuf, Failure> {
         let path = self.path(name);
-        let hook = super::dns_hook_command()?;
-        fs::write(&path, format!("#!/bin/sh\nset -eu\nDNS=\"{hook}\"\n{body}"))
+        let program = self.hook.display();
+        fs::write(&path, format!("#!/bin/sh\nset -eu\nDNS=\"{program} dns-hook\"\n{body}"))
             .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
             .context(|| format!("cannot write {}", path.display()))?;
         Ok(path)

@@ -1,0 +1,115 @@
+//! The trial, as the README tells it: the server without any configuration, and the certbot command that it prints,
+//! pasted as it stands.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use super::certbot;
+use super::certificate;
+use super::client::{Client, Scenario};
+use super::server;
+use super::stage::Stage;
+use crate::failure::{Context, Failure};
+use crate::process;
+
+pub(super) const TRIAL: Client = Client {
+    name: "trial",
+    needed: certbot::CERTBOT.needed,
+    prepare: |installing| Ok(format!("with certbot {}", (certbot::CERTBOT.prepare)(installing)?)),
+    scenarios: &[Scenario { challenge: "http-01", does: "the certbot line, pasted; found again", run: pasted }],
+};
+
+/// The one name that the printed command asks for.
+const NAME: &str = "demo.localhost";
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+fn pasted(stage: &Stage<'_>) -> Result<(), Failure> {
+    let home = stage.path("home");
+    fs::create_dir(&home).context(|| "cannot make a home directory".to_owned())?;
+    let root = {
+        let trial = Trial::start(stage)?;
+        let mut shell = Command::new("sh");
+        stage.run(
+            shell.args(["-c", trial.printed_line("REQUESTS_CA_BUNDLE=")?]).env("HOME", &home).env("PATH", path()?),
+        )?;
+        let chain = home.join("akamu-certbot/config/live").join(NAME).join("fullchain.pem");
+        certificate::check(&chain, &stage.path("akamu-trial/root.pem"), &[NAME])?;
+        trial.sha256()?
+    };
+    let again = Trial::start(stage)?.sha256()?;
+    if root != again {
+        return Err(Failure::new(format!("a second start has another root: {again} instead of {root}")));
+    }
+    Ok(())
+}
+
+/// A PATH in which a shell finds certbot.
+fn path() -> Result<OsString, Failure> {
+    let certbot = certbot::program();
+    let directories = certbot.parent().map(Path::to_path_buf).into_iter();
+    let inherited = env::var_os("PATH").unwrap_or_default();
+    env::join_paths(directories.chain(env::split_paths(&inherited)))
+        .context(|| "cannot put certbot into PATH".to_owned())
+}
+
+/// The server without configuration, in the client's directory, and what it printed. Stopped when dropped.
+#[derive(Debug)]
+struct Trial {
+    child: Child,
+    printed: Vec<String>,
+}
+
+impl Trial {
+    fn start(stage: &Stage<'_>) -> Result<Self, Failure> {
+        let log = fs::File::options().create(true).append(true).open(stage.path("client.log"));
+        let log = log.context(|| "cannot open the client's log".to_owned())?;
+        let mut command = Command::new(server::binary()?);
+        // Nothing of the environment but where programs are: a variable of ours would end the trial.
+        command.env_clear().env("PATH", path()?).current_dir(stage.path(""));
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();
+        let mut trial = Self { child: child.context(|| "cannot run the trial".to_owned())?, printed: Vec::new() };
+        trial.printed = trial.read_until_ready()?;
+        Ok(trial)
+    }
+
+    /// Everything up to the command, which comes last.
+    fn read_until_ready(&mut self) -> Result<Vec<String>, Failure> {
+        let stdout = self.child.stdout.take().expect("standard output was asked for above");
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                // Nobody listens once the time is over.
+                let _ = sender.send(line);
+            }
+        });
+        let mut printed = Vec::new();
+        while !printed.iter().any(|line: &String| line.starts_with("REQUESTS_CA_BUNDLE=")) {
+            let line = receiver.recv_timeout(READY_WITHIN);
+            printed.push(line.context(|| format!("the trial prints no certbot command, only {printed:?}"))?);
+        }
+        Ok(printed)
+    }
+
+    fn printed_line(&self, start: &str) -> Result<&str, Failure> {
+        let line = self.printed.iter().find(|line| line.starts_with(start));
+        line.map(String::as_str).ok_or_else(|| Failure::new(format!("the trial prints no line that starts {start}")))
+    }
+
+    fn sha256(&self) -> Result<String, Failure> {
+        self.printed_line("SHA-256").map(str::to_owned)
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        let _ = process::output(Command::new("kill").arg("-TERM").arg(self.child.id().to_string()));
+        let _ = self.child.wait();
+    }
+}
