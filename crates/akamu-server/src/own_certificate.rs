@@ -104,9 +104,21 @@ impl OwnCertificate {
         Ok(Arc::new(config))
     }
 
-    fn is_due(&self, now: Timestamp) -> bool {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        current.renew_at.is_some_and(|at| at <= now)
+    /// Makes a new certificate where the current one is ours and two thirds of its life are over.
+    fn renew_if_due(
+        &self,
+        issuer: &Issuer,
+        names: &[Identifier],
+        random: &dyn Random,
+        now: Timestamp,
+    ) -> Result<bool, StartError> {
+        let renew_at = self.current.read().unwrap_or_else(PoisonError::into_inner).renew_at;
+        if renew_at.is_none_or(|at| now < at) {
+            return Ok(false);
+        }
+        let made = make(issuer, names, random, now)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = made;
+        Ok(true)
     }
 
     /// Renews the certificate, where it is ours, until the server stops.
@@ -117,14 +129,10 @@ impl OwnCertificate {
                 () = app.clock.sleep(CHECK) => {}
                 () = stopped(&mut stop) => return,
             }
-            if self.is_due(app.clock.now()) {
-                match make(&app.issuer, &names, &*app.random, app.clock.now()) {
-                    Ok(made) => {
-                        *self.current.write().unwrap_or_else(PoisonError::into_inner) = made;
-                        tracing::info!("the server's own certificate is renewed");
-                    }
-                    Err(error) => tracing::error!(%error, "the server's own certificate could not be renewed"),
-                }
+            match self.renew_if_due(&app.issuer, &names, &*app.random, app.clock.now()) {
+                Ok(true) => tracing::info!("the server's own certificate is renewed"),
+                Ok(false) => {}
+                Err(error) => tracing::error!(%error, "the server's own certificate could not be renewed"),
             }
         }
     }
@@ -140,4 +148,43 @@ fn make(issuer: &Issuer, names: &[Identifier], random: &dyn Random, now: Timesta
     // At two thirds of its life: as clients do.
     let life = issued.not_after().since(now);
     Ok(Current { key: Arc::new(CertifiedKey::new(chain, key)), renew_at: Some(now.plus(life * 2 / 3)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use akamu_ca::{Authority, FirstRun, HashAlg, KeyType, Profile};
+
+    use crate::random::SystemRandom;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    #[test]
+    fn the_certificate_is_renewed_at_two_thirds_of_its_life() {
+        let directory = tempfile::tempdir().unwrap();
+        let now = Timestamp::from_unix_secs(1_790_000_000);
+        let first_run = FirstRun {
+            key_type: KeyType::EcP256,
+            hash: HashAlg::Sha256,
+            common_name: "Test".to_owned(),
+            organization: None,
+            ca_validity_years: 1,
+        };
+        let profile = Profile { validity: DAY * 90, crl_url: None, issuer_url: None };
+        let issuer = Authority::new(directory.path())
+            .create(&first_run, profile, &mut |octets| SystemRandom.fill(octets), now)
+            .unwrap();
+        let names = names("localhost").unwrap();
+        let own = OwnCertificate::issue(&issuer, &names, &SystemRandom, now).unwrap();
+        let leaf = |own: &OwnCertificate| own.current.read().unwrap().key.cert[0].clone();
+        let first = leaf(&own);
+        for (days, renewed) in [(0, false), (59, false), (61, true), (61, false), (122, true)] {
+            let at = now.plus(DAY * days);
+            assert_eq!(own.renew_if_due(&issuer, &names, &SystemRandom, at).unwrap(), renewed, "day {days}");
+        }
+        assert_ne!(leaf(&own), first);
+        let from_files =
+            OwnCertificate { current: RwLock::new(Current { renew_at: None, ..own.current.read().unwrap().clone() }) };
+        assert!(!from_files.renew_if_due(&issuer, &names, &SystemRandom, now.plus(DAY * 1000)).unwrap());
+    }
 }

@@ -236,13 +236,18 @@ fn explain(error: figment::Error, merged: &Figment, file: Option<&Path>) -> Conf
     )
 }
 
+/// Without the `.` of `./akamu-data`, which would stand in every message.
+fn join(directory: &Path, path: &Path) -> PathBuf {
+    directory.join(path).components().collect()
+}
+
 fn resolve_paths(config: &mut Config, merged: &Figment, sources: &Sources) {
     let start = |path: &str| {
         let in_file = merged.find_metadata(path).and_then(|it| file_path(it)?.parent());
         in_file.map_or_else(|| sources.working_directory.clone(), Path::to_path_buf)
     };
     let Config { data_dir, ca, tls, .. } = config;
-    *data_dir = start("data_dir").join(&*data_dir);
+    *data_dir = join(&start("data_dir"), data_dir);
     for (path, value) in [
         ("ca.key_file", &mut ca.key_file),
         ("ca.cert_file", &mut ca.cert_file),
@@ -250,7 +255,7 @@ fn resolve_paths(config: &mut Config, merged: &Figment, sources: &Sources) {
         ("tls.cert_file", &mut tls.cert_file),
     ] {
         if let Some(value) = value {
-            *value = start(path).join(&*value);
+            *value = join(&start(path), value);
         }
     }
 }
