@@ -3,10 +3,10 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use super::client::{Client, Scenario};
 use super::server;
 use super::stage::Stage;
 use crate::failure::{Context, Failure};
+use crate::interrupt::Undone;
 use crate::process;
 
 pub(super) const TRIAL: Client = Client {
@@ -28,6 +29,9 @@ pub(super) const TRIAL: Client = Client {
 
 /// The one name that the printed command asks for.
 const NAME: &str = "demo.localhost";
+/// How the line with the root's fingerprint starts, and the one with the command.
+const SHA256: &str = "SHA-256";
+const COMMAND: &str = "REQUESTS_CA_BUNDLE=";
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
 fn pasted(stage: &Stage<'_>) -> Result<(), Failure> {
@@ -36,14 +40,12 @@ fn pasted(stage: &Stage<'_>) -> Result<(), Failure> {
     let root = {
         let trial = Trial::start(stage)?;
         let mut shell = Command::new("sh");
-        stage.run(
-            shell.args(["-c", trial.printed_line("REQUESTS_CA_BUNDLE=")?]).env("HOME", &home).env("PATH", path()?),
-        )?;
+        stage.run(shell.args(["-c", trial.line(COMMAND)?]).env("HOME", &home).env("PATH", path()?))?;
         let chain = home.join("akamu-certbot/config/live").join(NAME).join("fullchain.pem");
         certificate::check(&chain, &stage.path("akamu-trial/root.pem"), &[NAME])?;
-        trial.sha256()?
+        trial.line(SHA256)?.to_owned()
     };
-    let again = Trial::start(stage)?.sha256()?;
+    let again = Trial::start(stage)?.line(SHA256)?.to_owned();
     if root != again {
         return Err(Failure::new(format!("a second start has another root: {again} instead of {root}")));
     }
@@ -59,57 +61,49 @@ fn path() -> Result<OsString, Failure> {
         .context(|| "cannot put certbot into PATH".to_owned())
 }
 
-/// The server without configuration, in the client's directory, and what it printed. Stopped when dropped.
+/// The server without configuration, in the client's directory, and what it printed.
 #[derive(Debug)]
 struct Trial {
-    child: Child,
     printed: Vec<String>,
+    _running: Undone,
 }
 
 impl Trial {
     fn start(stage: &Stage<'_>) -> Result<Self, Failure> {
-        let log = fs::File::options().create(true).append(true).open(stage.path("client.log"));
+        let log = File::options().create(true).append(true).open(stage.path("client.log"));
         let log = log.context(|| "cannot open the client's log".to_owned())?;
         let mut command = Command::new(server::binary()?);
         // Nothing of the environment but where programs are: a variable of ours would end the trial.
         command.env_clear().env("PATH", path()?).current_dir(stage.path(""));
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();
-        let mut trial = Self { child: child.context(|| "cannot run the trial".to_owned())?, printed: Vec::new() };
-        trial.printed = trial.read_until_ready()?;
-        Ok(trial)
-    }
-
-    /// Everything up to the command, which comes last.
-    fn read_until_ready(&mut self) -> Result<Vec<String>, Failure> {
-        let stdout = self.child.stdout.take().expect("standard output was asked for above");
-        let (sender, receiver) = mpsc::channel();
-        thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                // Nobody listens once the time is over.
-                let _ = sender.send(line);
-            }
+        let mut child = child.context(|| "cannot run the trial".to_owned())?;
+        let stdout = child.stdout.take().expect("standard output was asked for above");
+        let running = Undone::at_the_end(move || {
+            let _ = process::output(Command::new("kill").arg("-TERM").arg(child.id().to_string()));
+            let _ = child.wait();
         });
-        let mut printed = Vec::new();
-        while !printed.iter().any(|line: &String| line.starts_with("REQUESTS_CA_BUNDLE=")) {
-            let line = receiver.recv_timeout(READY_WITHIN);
-            printed.push(line.context(|| format!("the trial prints no certbot command, only {printed:?}"))?);
-        }
-        Ok(printed)
+        Ok(Self { printed: read_to_the_command(stdout)?, _running: running })
     }
 
-    fn printed_line(&self, start: &str) -> Result<&str, Failure> {
+    fn line(&self, start: &str) -> Result<&str, Failure> {
         let line = self.printed.iter().find(|line| line.starts_with(start));
         line.map(String::as_str).ok_or_else(|| Failure::new(format!("the trial prints no line that starts {start}")))
     }
-
-    fn sha256(&self) -> Result<String, Failure> {
-        self.printed_line("SHA-256").map(str::to_owned)
-    }
 }
 
-impl Drop for Trial {
-    fn drop(&mut self) {
-        let _ = process::output(Command::new("kill").arg("-TERM").arg(self.child.id().to_string()));
-        let _ = self.child.wait();
+/// What the trial prints up to the command, which comes last.
+fn read_to_the_command(stdout: ChildStdout) -> Result<Vec<String>, Failure> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            // Nobody listens once the time is over.
+            let _ = sender.send(line);
+        }
+    });
+    let mut printed: Vec<String> = Vec::new();
+    while !printed.iter().any(|line| line.starts_with(COMMAND)) {
+        let line = receiver.recv_timeout(READY_WITHIN);
+        printed.push(line.context(|| format!("the trial prints no certbot command, only {printed:?}"))?);
     }
+    Ok(printed)
 }
