@@ -23,6 +23,7 @@ pub(super) const CERTBOT: Client = Client {
     prepare,
     scenarios: &[
         Scenario { challenge: "http-01", does: "standalone, two names", run: standalone },
+        Scenario { challenge: "http-01", does: "standalone, IP address", run: address },
         Scenario { challenge: "dns-01", does: "hooks, wildcard and base", run: wildcard },
         Scenario { challenge: "http-01, dns-01", does: "renew --force-renewal", run: renew },
         Scenario { challenge: "", does: "revoke, then on the CRL", run: revoke },
@@ -30,6 +31,7 @@ pub(super) const CERTBOT: Client = Client {
 };
 
 const HTTP_NAMES: &[&str] = &["http.certbot.e2e.test", "two.certbot.e2e.test"];
+const ADDRESS: &str = "127.0.0.1";
 const DNS_NAMES: &[&str] = &["dns.certbot.e2e.test", "*.dns.certbot.e2e.test"];
 
 pub(super) fn program() -> PathBuf {
@@ -67,50 +69,59 @@ fn certbot(stage: &Stage<'_>, subcommand: &str) -> Command {
     command
 }
 
-/// A new certificate for `names`, kept under the first one.
-fn certonly(stage: &Stage<'_>, names: &[&str]) -> Command {
+/// A new certificate, kept under `kept_as`.
+fn certonly(stage: &Stage<'_>, kept_as: &str) -> Command {
     let mut command = certbot(stage, "certonly");
-    command.args(["--agree-tos", "--register-unsafely-without-email"]);
-    for name in names {
-        command.args(["-d", name]);
-    }
+    command.args(["--agree-tos", "--register-unsafely-without-email", "--cert-name", kept_as]);
     command
 }
 
-fn chain(stage: &Stage<'_>, name: &str) -> PathBuf {
-    stage.path(format!("config/live/{name}/fullchain.pem"))
+fn chain(stage: &Stage<'_>, kept_as: &str) -> PathBuf {
+    stage.path(format!("config/live/{kept_as}/fullchain.pem"))
 }
 
 fn standalone(stage: &Stage<'_>) -> Result<(), Failure> {
-    let port = stage.http_port().to_string();
-    stage.run(certonly(stage, HTTP_NAMES).args(["--standalone", "--http-01-port", &port]))?;
-    stage.check(&chain(stage, "http.certbot.e2e.test"), HTTP_NAMES).map(drop)
+    let mut command = standalone_certonly(stage, "http");
+    stage.run(command.args(["-d", &HTTP_NAMES.join(",")]))?;
+    stage.check(&chain(stage, "http"), HTTP_NAMES).map(drop)
+}
+
+fn address(stage: &Stage<'_>) -> Result<(), Failure> {
+    let mut command = standalone_certonly(stage, "address");
+    stage.run(command.args(["--ip-address", ADDRESS]))?;
+    stage.check(&chain(stage, "address"), &[ADDRESS]).map(drop)
+}
+
+fn standalone_certonly(stage: &Stage<'_>, kept_as: &str) -> Command {
+    let mut command = certonly(stage, kept_as);
+    command.args(["--standalone", "--http-01-port", &stage.http_port().to_string()]);
+    command
 }
 
 fn wildcard(stage: &Stage<'_>) -> Result<(), Failure> {
     let hook = |verb| stage.script(verb, &format!("$DNS {verb} _acme-challenge.$CERTBOT_DOMAIN $CERTBOT_VALIDATION\n"));
     let (add, remove) = (hook("add")?, hook("remove")?);
-    let mut command = certonly(stage, DNS_NAMES);
-    command.args(["--manual", "--preferred-challenges", "dns"]);
+    let mut command = certonly(stage, "dns");
+    command.args(["-d", &DNS_NAMES.join(","), "--manual", "--preferred-challenges", "dns"]);
     command.arg("--manual-auth-hook").arg(add).arg("--manual-cleanup-hook").arg(remove);
     stage.run(&mut command)?;
-    stage.check(&chain(stage, "dns.certbot.e2e.test"), DNS_NAMES).map(drop)
+    stage.check(&chain(stage, "dns"), DNS_NAMES).map(drop)
 }
 
 fn renew(stage: &Stage<'_>) -> Result<(), Failure> {
-    let held = [("http.certbot.e2e.test", HTTP_NAMES), ("dns.certbot.e2e.test", DNS_NAMES)];
-    let before = held.map(|(name, _)| serial(&chain(stage, name)));
+    let held = [("http", HTTP_NAMES), ("address", &[ADDRESS]), ("dns", DNS_NAMES)];
+    let before = held.map(|(kept_as, _)| serial(&chain(stage, kept_as)));
     stage.run(certbot(stage, "renew").args(["--force-renewal", "--no-random-sleep-on-renew"]))?;
-    for ((name, names), before) in held.into_iter().zip(before) {
-        if stage.check(&chain(stage, name), names)? == before? {
-            return Err(Failure::new(format!("the certificate for {name} is the old one")));
+    for ((kept_as, names), before) in held.into_iter().zip(before) {
+        if stage.check(&chain(stage, kept_as), names)? == before? {
+            return Err(Failure::new(format!("the certificate kept as {kept_as} is the old one")));
         }
     }
     Ok(())
 }
 
 fn revoke(stage: &Stage<'_>) -> Result<(), Failure> {
-    let chain = chain(stage, "http.certbot.e2e.test");
+    let chain = chain(stage, "http");
     let mut command = certbot(stage, "revoke");
     command.args(["--reason", "superseded", "--no-delete-after-revoke", "--cert-path"]).arg(&chain);
     stage.run(&mut command)?;
