@@ -276,11 +276,12 @@ impl Store {
                     .filter(accounts::thumbprint.eq(old.as_str()))
                     .set((accounts::jwk.eq(&new_jwk), accounts::thumbprint.eq(new.as_str())))
                     .execute(connection)?;
-                if changed == 0 {
-                    return Ok(KeyChanged::Conflict);
+                if changed == 1 {
+                    keep_thumbprint(connection, id, &new, now)?;
                 }
-                keep_thumbprint(connection, id, &new, now)?;
-                Ok(by_id(connection, id)?.map_or(KeyChanged::Conflict, KeyChanged::Changed))
+                // An earlier run may have been committed only while this one waited for the row.
+                let found = by_id(connection, id)?.filter(|it| it.thumbprint == new);
+                Ok(found.map_or(KeyChanged::Conflict, KeyChanged::Changed))
             })
             .await;
         match changed {

@@ -37,7 +37,9 @@ impl Bench {
                      BEGIN SELECT RAISE(ROLLBACK, 'the disk is on fire'); END;",
             )
             .unwrap();
-        let beside = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+        let mut beside = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+        // The writer's last act is a checkpoint, which locks the others out.
+        beside.batch_execute("PRAGMA busy_timeout = 5000").unwrap();
         let (writer, _) = Writer::start(connection, path).unwrap();
         Self { _directory: directory, writer: Arc::new(writer), beside }
     }
