@@ -32,6 +32,8 @@ const NAME: &str = "demo.localhost";
 /// How the line with the root's fingerprint starts, and the one with the command.
 const SHA256: &str = "SHA-256";
 const COMMAND: &str = "REQUESTS_CA_BUNDLE=";
+/// The root's path in the README.
+const README_ROOT: &str = "/home/you/akamu/akamu-trial/root.pem";
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
 fn pasted(stage: &Stage<'_>) -> Result<(), Failure> {
@@ -39,6 +41,7 @@ fn pasted(stage: &Stage<'_>) -> Result<(), Failure> {
     fs::create_dir(&home).context(|| "cannot make a home directory".to_owned())?;
     let root = {
         let trial = Trial::start(stage)?;
+        check_readme(trial.line(COMMAND)?, &stage.path("akamu-trial/root.pem"))?;
         let mut shell = Command::new("sh");
         stage.run(shell.args(["-c", trial.line(COMMAND)?]).env("HOME", &home).env("PATH", path()?))?;
         let chain = home.join("akamu-certbot/config/live").join(NAME).join("fullchain.pem");
@@ -50,6 +53,19 @@ fn pasted(stage: &Stage<'_>) -> Result<(), Failure> {
         return Err(Failure::new(format!("a second start has another root: {again} instead of {root}")));
     }
     Ok(())
+}
+
+/// The README shows the command that is printed, but for the path of the clone.
+fn check_readme(printed: &str, root: &Path) -> Result<(), Failure> {
+    let readme = fs::read_to_string(process::project_root().join("README.md"));
+    let readme = readme.context(|| "cannot read README.md".to_owned())?;
+    let shown = readme.lines().find_map(|line| line.strip_prefix("$ ").filter(|line| line.starts_with(COMMAND)));
+    let root = fs::canonicalize(root).context(|| format!("{} is not there", root.display()))?;
+    let shown = shown.unwrap_or_default().replace(README_ROOT, &root.display().to_string());
+    if shown == printed {
+        return Ok(());
+    }
+    Err(Failure::new(format!("README.md shows another command than the trial prints:\n{shown}\n{printed}")))
 }
 
 /// A PATH in which a shell finds certbot.
