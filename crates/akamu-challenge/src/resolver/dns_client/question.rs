@@ -1,5 +1,6 @@
 //! One question to one server, and its entry in the report.
 
+use std::future::Future;
 use std::net::SocketAddr;
 
 use hickory_resolver::proto::op::{Message, ResponseCode};
@@ -46,20 +47,28 @@ impl Question<'_> {
         steps: &mut Vec<Event>,
     ) -> Result<Message, LookupError> {
         let query = Query::new(self.name, self.record_type, with_edns)?;
-        let mut start = Instant::now();
-        let mut reply = deadline.bound(query.over_udp(self.server)).await.unwrap_or(Err(LookupError::Timeout));
-        let mut transport = "UDP";
-        if let Ok(Reply::Truncated) = reply {
-            steps.push(self.step(transport, &reply, start));
-            transport = "TCP";
-            start = Instant::now();
-            reply = deadline.bound(query.over_tcp(self.server)).await.unwrap_or(Err(LookupError::Timeout));
+        let mut reply = self.recorded("UDP", query.over_udp(self.server), deadline, steps).await?;
+        if let Reply::Truncated = reply {
+            reply = self.recorded("TCP", query.over_tcp(self.server), deadline, steps).await?;
         }
-        steps.push(self.step(transport, &reply, start));
-        match reply? {
+        match reply {
             Reply::Whole(message) => Ok(message),
             Reply::Truncated => Err(LookupError::Malformed),
         }
+    }
+
+    /// Waits for `reply` and records what came of it.
+    async fn recorded(
+        self,
+        transport: &'static str,
+        reply: impl Future<Output = Result<Reply, LookupError>>,
+        deadline: Deadline,
+        steps: &mut Vec<Event>,
+    ) -> Result<Reply, LookupError> {
+        let mut unanswered = Unanswered { question: self, transport, start: Instant::now(), steps: Some(steps) };
+        let reply = deadline.bound(reply).await.unwrap_or(Err(LookupError::Timeout));
+        unanswered.end(&reply);
+        reply
     }
 
     fn step(self, transport: &str, reply: &Result<Reply, LookupError>, start: Instant) -> Event {
@@ -76,6 +85,28 @@ impl Question<'_> {
             answers,
             duration_ms: millis(start.elapsed()),
         }
+    }
+}
+
+/// A question that is waited for. Where the waiting is given up from outside, dropping this records a timeout.
+struct Unanswered<'a> {
+    question: Question<'a>,
+    transport: &'static str,
+    start: Instant,
+    steps: Option<&'a mut Vec<Event>>,
+}
+
+impl Unanswered<'_> {
+    fn end(&mut self, reply: &Result<Reply, LookupError>) {
+        if let Some(steps) = self.steps.take() {
+            steps.push(self.question.step(self.transport, reply, self.start));
+        }
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        self.end(&Err(LookupError::Timeout));
     }
 }
 

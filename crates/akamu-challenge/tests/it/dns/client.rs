@@ -365,6 +365,9 @@ fn a_family_that_is_never_answered_leaves_time_for_dialling() {
         };
         let lookup = tokio::select! { lookup = lookup => lookup, () = time => unreachable!() };
         assert_eq!(lookup.outcome, Ok(vec!["10.0.0.1".parse().unwrap()]));
+        // A question that was given up is in the report like any other.
+        let noted = "one address family of a.example failed (timed out), the other did not";
+        assert_eq!(steps(&lookup), ["a.example AAAA UDP timed out", "a.example A UDP NOERROR", noted]);
         assert!(!deadline.has_passed());
     });
 }
