@@ -2,9 +2,11 @@
 //! a resolver that answers from a cache, a hosts file or a search list would hide.
 //!
 //! Here is who is asked, and which alias is followed; one question to one server is in `dns_client/question.rs`, how its
-//! message travels in `dns_client/exchange.rs`.
+//! message travels in `dns_client/exchange.rs`, and the system's servers are read in `dns_client/resolv_conf.rs`.
 
+use std::fs;
 use std::future::Future;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
@@ -14,15 +16,16 @@ use async_trait::async_trait;
 use futures_util::future::{Either, select};
 use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::{DNSClass, Name, RData, RecordType};
-use hickory_resolver::system_conf::read_system_conf;
 
 use super::{Lookup, LookupError, Resolver, TxtRecord};
-use crate::{Deadline, Event};
+use crate::{Deadline, Event, Excerpt};
 
 mod exchange;
 mod question;
+mod resolv_conf;
 
 use question::Question;
+use resolv_conf::{NameServers, interface_index};
 
 /// How many CNAME records are followed from one name.
 const MAX_CNAMES: usize = 10;
@@ -37,10 +40,27 @@ pub struct DnsClient {
     servers: Arc<[SocketAddr]>,
 }
 
-/// The operating system's DNS servers could not be read.
+/// Where the operating system names its DNS servers.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// The operating system names no DNS server.
 #[derive(Debug, thiserror::Error)]
-#[error("the system's DNS servers cannot be read (/etc/resolv.conf)")]
-pub struct SystemServersError(#[source] Box<dyn std::error::Error + Send + Sync>);
+#[non_exhaustive]
+pub enum SystemServersError {
+    /// The file that names them cannot be read.
+    #[error("{RESOLV_CONF} cannot be read: {0}")]
+    Unreadable(io::Error),
+    /// It names no server.
+    #[error("{RESOLV_CONF} names no DNS server")]
+    NoServer,
+    /// It names these, each no address, or one on an interface that is not there.
+    #[error("{RESOLV_CONF} names no DNS server that can be asked, only {}", quoted(.0))]
+    Unusable(Vec<Excerpt>),
+}
+
+fn quoted(entries: &[Excerpt]) -> String {
+    entries.iter().map(|it| format!("\"{it}\"")).collect::<Vec<_>>().join(", ")
+}
 
 impl DnsClient {
     /// A client of these servers, in this order.
@@ -48,16 +68,23 @@ impl DnsClient {
         Self { servers: servers.into_iter().collect() }
     }
 
-    /// A client of the servers that the operating system names at this moment (`nameserver` in /etc/resolv.conf).
+    /// A client of the servers that the operating system names at this moment (`nameserver` in /etc/resolv.conf). Entries
+    /// that cannot be asked are passed over.
     ///
     /// # Errors
-    /// The configuration cannot be read, or names no server.
+    /// The file cannot be read, or names no server that can be asked.
     pub fn system() -> Result<Self, SystemServersError> {
-        let (config, _) = read_system_conf().map_err(|error| SystemServersError(Box::new(error)))?;
-        Ok(Self::new(config.name_servers().iter().map(|it| {
-            let port = it.connections.first().map_or(53, |connection| connection.port);
-            SocketAddr::new(it.ip, port)
-        })))
+        let text = fs::read(RESOLV_CONF).map_err(SystemServersError::Unreadable)?;
+        Self::of_resolv_conf(&String::from_utf8_lossy(&text))
+    }
+
+    fn of_resolv_conf(text: &str) -> Result<Self, SystemServersError> {
+        let NameServers { servers, unusable } = NameServers::read(text, interface_index);
+        match (servers.is_empty(), unusable.is_empty()) {
+            (false, _) => Ok(Self::new(servers)),
+            (true, true) => Err(SystemServersError::NoServer),
+            (true, false) => Err(SystemServersError::Unusable(unusable)),
+        }
     }
 
     /// The servers, in the order in which they are asked.
@@ -230,5 +257,22 @@ fn txt_record(data: &RData) -> Option<TxtRecord> {
     match data {
         RData::TXT(txt) => Some(TxtRecord::new(txt.txt_data.iter().map(|it| it.to_vec()))),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_system_without_a_server_says_why() {
+        let why = |text| DnsClient::of_resolv_conf(text).unwrap_err().to_string();
+        assert_eq!(why("search example.com"), "/etc/resolv.conf names no DNS server");
+        assert_eq!(
+            why("nameserver dns.example\nnameserver fe80::1%no-such"),
+            "/etc/resolv.conf names no DNS server that can be asked, only \"dns.example\", \"fe80::1%no-such\""
+        );
+        let client = DnsClient::of_resolv_conf("nameserver dns.example\nnameserver 192.0.2.1").unwrap();
+        assert_eq!(client.servers(), ["192.0.2.1:53".parse().unwrap()]);
     }
 }
