@@ -83,9 +83,9 @@ mod tests {
     fn what_was_promised_happens_once_when_dropped() {
         let count = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&count);
-        let outer = Undone::at_the_end(move || drop(counted.fetch_add(1, Ordering::Relaxed)));
+        let outer = Undone::at_the_end(move || _ = counted.fetch_add(1, Ordering::Relaxed));
         let counted = Arc::clone(&count);
-        drop(Undone::at_the_end(move || drop(counted.fetch_add(10, Ordering::Relaxed))));
+        drop(Undone::at_the_end(move || _ = counted.fetch_add(10, Ordering::Relaxed)));
         assert_eq!(count.load(Ordering::Relaxed), 10);
         drop(outer);
         assert_eq!(count.load(Ordering::Relaxed), 11);

@@ -85,7 +85,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
 
     let mut merged = defaults();
     if is_trial {
-        merged = merged.merge(Named { name: "trial".to_owned(), values: trial::values() });
+        merged = merged.merge(Named { name: "trial".to_owned(), values: trial::values(sources.listen.as_deref()) });
     }
     if let Some(file) = &file {
         let text = std::fs::read_to_string(file)

@@ -1,5 +1,7 @@
 //! What is in force when nothing is configured: a trial that needs neither root nor DNS.
 
+use std::net::SocketAddr;
+
 use figment::Figment;
 use figment::providers::{Format as _, Toml};
 use figment::value::Dict;
@@ -21,6 +23,11 @@ tls_validation_port = 5001
 validation_allow_networks = ["127.0.0.0/8", "::1/128"]
 "#;
 
-pub(super) fn values() -> Dict {
-    Figment::from(Toml::string(TRIAL)).extract().unwrap_or_default()
+/// The trial's values. Where `--listen` names another port, the trial's URL does too.
+pub(super) fn values(listen: Option<&str>) -> Dict {
+    let mut values: Dict = Figment::from(Toml::string(TRIAL)).extract().unwrap_or_default();
+    if let Some(address) = listen.and_then(|it| it.parse::<SocketAddr>().ok()) {
+        values.insert("base_url".to_owned(), format!("https://localhost:{}", address.port()).into());
+    }
+    values
 }

@@ -110,6 +110,8 @@ fn without_any_configuration_it_is_a_trial_on_loopback() {
     assert!(config.trial && config.data_dir.ends_with("akamu-trial"));
     assert_eq!(config.listen_addr.to_string(), "127.0.0.1:14000");
     assert!(config.server.issuer_domains().is_empty());
+    sources.listen = Some("127.0.0.1:14001".to_owned());
+    assert_eq!(load(&sources).unwrap().config.base_url.as_str(), "https://localhost:14001");
     sources.listen = Some("0.0.0.0:14000".to_owned());
     let error = load(&sources).unwrap_err().to_string();
     assert!(error.starts_with("--listen: listen_addr: ") && error.contains("config.toml"), "{error}");
