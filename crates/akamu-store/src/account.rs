@@ -178,7 +178,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn account(&self, id: AccountId) -> Result<Option<Account>, StoreError> {
-        self.read("account", move |connection| by_id(connection, id)).await
+        self.select("account", move |connection| by_id(connection, id)).await
     }
 
     /// The account whose current key has this thumbprint.
@@ -187,7 +187,7 @@ impl Store {
     /// Where the database fails.
     pub async fn account_by_thumbprint(&self, thumbprint: &Thumbprint) -> Result<Option<Account>, StoreError> {
         let thumbprint = thumbprint.clone();
-        self.read("account_by_thumbprint", move |connection| by_thumbprint(connection, &thumbprint)).await
+        self.select("account_by_thumbprint", move |connection| by_thumbprint(connection, &thumbprint)).await
     }
 
     /// Every thumbprint that the account ever had, the current key's first.

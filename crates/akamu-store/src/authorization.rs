@@ -252,7 +252,7 @@ impl Store {
         id: AuthorizationId,
         now: Timestamp,
     ) -> Result<Option<Authorization>, StoreError> {
-        self.read("authorization", move |connection| {
+        self.select("authorization", move |connection| {
             Ok(of_account(connection, account, id, now)?.map(|it| it.authorization))
         })
         .await

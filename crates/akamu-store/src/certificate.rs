@@ -71,7 +71,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn certificate(&self, account: AccountId, id: CertificateId) -> Result<Option<Certificate>, StoreError> {
-        self.read("certificate", move |connection| {
+        self.select("certificate", move |connection| {
             let row = certificates::table
                 .find(id.as_octets().as_slice())
                 .filter(certificates::account_id.eq(account.as_i64()))
@@ -87,7 +87,7 @@ impl Store {
     /// Where the database fails.
     pub async fn certificate_by_serial(&self, serial: &[u8]) -> Result<Option<Certificate>, StoreError> {
         let serial = serial.to_vec();
-        self.read("certificate_by_serial", move |connection| {
+        self.select("certificate_by_serial", move |connection| {
             let row = certificates::table.filter(certificates::serial.eq(&serial)).select(COLUMNS);
             row.first::<Row>(connection).optional()?.map(certificate).transpose()
         })

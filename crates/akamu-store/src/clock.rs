@@ -27,7 +27,7 @@ impl Store {
     /// Where the database fails.
     pub async fn clock_check(&self) -> Result<ClockCheck, StoreError> {
         let newest: i64 = self
-            .read("clock_check", |connection| counters::table.find(NEWEST).select(counters::value).first(connection))
+            .select("clock_check", |connection| counters::table.find(NEWEST).select(counters::value).first(connection))
             .await?;
         Ok(ClockCheck { newest: (newest > 0).then(|| Timestamp::from_unix_micros(newest)) })
     }

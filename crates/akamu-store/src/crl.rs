@@ -138,7 +138,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn crl_latest(&self) -> Result<Option<StoredCrl>, StoreError> {
-        self.read("crl_latest", |connection| {
+        self.select("crl_latest", |connection| {
             let row = crls::table
                 .order(crls::number.desc())
                 .select((crls::number, crls::der, crls::this_update, crls::next_update))

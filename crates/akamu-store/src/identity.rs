@@ -48,7 +48,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn identity(&self) -> Result<Option<Identity>, StoreError> {
-        self.read("identity", read).await
+        self.select("identity", read).await
     }
 
     /// Makes a new database ours, and tells whether an old one is.

@@ -7,9 +7,9 @@ use crate::connection::{AnyConnection, DbResult, corrupt, processing};
 use crate::error::StoreError;
 use crate::lease::{Lease, LeaseRequest, LeaseTerms, LeaseToken};
 use crate::order::{self, Order};
+use crate::row_lock;
 use crate::schema::{certificates, orders};
 use crate::store::Store;
-use crate::{account, row_lock};
 
 /// What is decided before anything is signed: whoever takes over signs the same.
 #[derive(Clone, Debug)]
@@ -80,7 +80,7 @@ fn begin(
     terms: &LeaseTerms,
     now: Timestamp,
 ) -> DbResult<IssuanceBegun> {
-    let account_is_valid = account::is_valid(connection, account)?;
+    row_lock::account(connection, account)?;
     row_lock::order(connection, id)?;
     let Some(found) = order::by_id(connection, account, id, now)? else { return Ok(IssuanceBegun::NotFound) };
     let started = || Lease::new(terms.token, Issuance { account, order: id, tbs: new.tbs.clone() });
@@ -98,7 +98,7 @@ fn begin(
         OrderStatus::Pending | OrderStatus::Invalid => return Ok(IssuanceBegun::NotReady(found.order)),
     }
     let row = || diesel::update(orders::table.find(id.as_octets().as_slice()));
-    if !account_is_valid || !found.is_authorized {
+    if !found.is_authorized {
         let error = order::problem_text("an authorization of the order is not valid any more; make a new order");
         row().set((orders::status.eq(OrderStatus::Invalid.as_str()), orders::error.eq(error))).execute(connection)?;
         let as_it_is = order::by_id(connection, account, id, now)?.map_or(found.order, |it| it.order);
@@ -140,6 +140,19 @@ fn record(
         OrderStatus::Valid => return Ok(IssuanceRecorded::Recorded(order)),
         OrderStatus::Pending | OrderStatus::Ready | OrderStatus::Invalid => return Ok(IssuanceRecorded::LeaseLost),
     }
+    let changed = diesel::update(orders::table.find(id.as_octets().as_slice()))
+        .filter(orders::status.eq(OrderStatus::Processing.as_str()))
+        .filter(orders::lease_token.eq(token.as_octets()))
+        .set((
+            orders::status.eq(OrderStatus::Valid.as_str()),
+            orders::certificate_id.eq(new.id.as_octets().as_slice()),
+            orders::tbs.eq(None::<Vec<u8>>),
+            orders::lease_expires_at.eq(None::<i64>),
+        ))
+        .execute(connection)?;
+    if changed == 0 {
+        return Ok(IssuanceRecorded::LeaseLost);
+    }
     let row = (
         certificates::id.eq(new.id.as_octets().as_slice()),
         certificates::account_id.eq(account.as_i64()),
@@ -151,14 +164,6 @@ fn record(
         certificates::not_after.eq(new.not_after.unix_micros()),
     );
     diesel::insert_into(certificates::table).values(row).execute(connection)?;
-    diesel::update(orders::table.find(id.as_octets().as_slice()))
-        .set((
-            orders::status.eq(OrderStatus::Valid.as_str()),
-            orders::certificate_id.eq(new.id.as_octets().as_slice()),
-            orders::tbs.eq(None::<Vec<u8>>),
-            orders::lease_expires_at.eq(None::<i64>),
-        ))
-        .execute(connection)?;
     order.status = OrderStatus::Valid;
     order.certificate = Some(new.id);
     Ok(IssuanceRecorded::Recorded(order))

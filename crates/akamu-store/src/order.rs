@@ -1,7 +1,8 @@
 //! Orders (RFC 8555 §7.1.3): made with their authorizations in one transaction, read with their identifiers.
 
 use akamu_proto::{
-    AccountId, AuthorizationId, CertificateId, ErrorType, Identifier, OrderId, OrderStatus, Problem, Timestamp,
+    AccountId, AccountStatus, AuthorizationId, CertificateId, ErrorType, Identifier, OrderId, OrderStatus, Problem,
+    Timestamp,
 };
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
@@ -10,7 +11,7 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use crate::authorization::{self, NewAuthorization};
 use crate::connection::{AnyConnection, DbResult, corrupt, insert_all, insert_if_new};
 use crate::error::StoreError;
-use crate::schema::{authorizations, order_authorizations, orders};
+use crate::schema::{accounts, authorizations, order_authorizations, orders};
 use crate::store::Store;
 use crate::{account, row_lock};
 
@@ -65,7 +66,7 @@ pub(crate) struct StoredOrder {
     pub(crate) csr_digest: Option<Vec<u8>>,
     pub(crate) serial: Option<Vec<u8>>,
     pub(crate) lease_token: Option<Vec<u8>>,
-    /// Whether every authorization is valid and unexpired at the moment of the reading.
+    /// Whether the account is valid, and every authorization valid and unexpired, at the moment of the reading.
     pub(crate) is_authorized: bool,
 }
 
@@ -73,6 +74,7 @@ pub(crate) struct StoredOrder {
 #[derive(Queryable)]
 struct Row {
     account: i64,
+    account_status: String,
     status: String,
     expires_at: i64,
     created_at: i64,
@@ -132,8 +134,8 @@ fn stored_order(id: OrderId, rows: &[Row], now: Timestamp) -> DbResult<Option<St
         certificate,
         error,
     };
-    let is_authorized =
-        rows.iter().all(|it| it.authorization_status == "valid" && it.authorization_expires_at > now.unix_micros());
+    let is_authorized = row.account_status == AccountStatus::Valid.as_str()
+        && rows.iter().all(|it| it.authorization_status == "valid" && it.authorization_expires_at > now.unix_micros());
     Ok(Some(StoredOrder {
         order,
         csr_digest: row.csr_digest.clone(),
@@ -152,11 +154,13 @@ pub(crate) fn by_id(
 ) -> DbResult<Option<StoredOrder>> {
     let rows: Vec<Row> = orders::table
         .inner_join(order_authorizations::table.inner_join(authorizations::table))
+        .inner_join(accounts::table)
         .filter(orders::id.eq(id.as_octets().as_slice()))
         .filter(orders::account_id.eq(account.as_i64()))
         .order(order_authorizations::position)
         .select((
             orders::account_id,
+            accounts::status,
             orders::status,
             orders::expires_at,
             orders::created_at,
@@ -279,6 +283,6 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn order(&self, account: AccountId, id: OrderId, now: Timestamp) -> Result<Option<Order>, StoreError> {
-        self.read("order", move |connection| Ok(by_id(connection, account, id, now)?.map(|it| it.order))).await
+        self.select("order", move |connection| Ok(by_id(connection, account, id, now)?.map(|it| it.order))).await
     }
 }

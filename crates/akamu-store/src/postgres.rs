@@ -91,7 +91,7 @@ impl Cluster {
         Ok(Self { pool, permits: permits(max) })
     }
 
-    /// Runs an operation in a transaction, again as a whole where the database has cut it off.
+    /// Runs an operation, again as a whole where the database has cut it off.
     pub(crate) async fn run<T, F>(&self, name: &'static str, mut operation: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -104,7 +104,7 @@ impl Cluster {
                 let mut session = check_out(&pool, tries > 0)?;
                 tries += 1;
                 let connection = &mut session.connection;
-                match timed(name, || connection.transaction(&mut operation)) {
+                match timed(name, || operation(connection)) {
                     Ok(done) => return Ok(done),
                     Err(error) => {
                         session.is_lost = session.connection.ping().is_err();

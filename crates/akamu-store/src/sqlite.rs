@@ -158,7 +158,7 @@ impl Embedded {
         blocking(&self.permits, move || {
             let mut connection = readers.get().map_err(unavailable)?;
             let connection: &mut AnyConnection = &mut connection;
-            timed(name, || connection.transaction(&mut operation)).map_err(StoreError::from)
+            timed(name, || operation(connection)).map_err(StoreError::from)
         })
         .await
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use akamu_proto::Timestamp;
-use diesel::connection::SimpleConnection as _;
+use diesel::connection::{Connection as _, SimpleConnection as _};
 
 use crate::connection::{AnyConnection, DbResult};
 use crate::error::{OpenError, StoreError, one_line};
@@ -96,7 +96,7 @@ impl Store {
     /// # Errors
     /// Why not.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.read("ping", |connection| connection.batch_execute("SELECT 1")).await
+        self.select("ping", |connection| connection.batch_execute("SELECT 1")).await
     }
 
     pub(crate) fn lease_terms(&self, request: LeaseRequest) -> LeaseTerms {
@@ -115,19 +115,19 @@ impl Store {
     ///
     /// It may therefore run more than once, also after an earlier run was committed and the answer was lost: what it
     /// inserts has ids from before the first run, and it recognises its own rows.
-    pub(crate) async fn write<T, F>(&self, name: &'static str, operation: F) -> Result<T, StoreError>
+    pub(crate) async fn write<T, F>(&self, name: &'static str, mut operation: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
     {
         match &self.inner.backend {
             Backend::Sqlite(embedded) => embedded.write(name, operation).await,
-            Backend::Postgres(cluster) => cluster.run(name, operation).await,
+            Backend::Postgres(_) => self.select(name, move |connection| connection.transaction(&mut operation)).await,
         }
     }
 
-    /// One operation that changes nothing: one transaction, so that several statements see one state.
-    pub(crate) async fn read<T, F>(&self, name: &'static str, operation: F) -> Result<T, StoreError>
+    /// One statement that changes nothing, or one that commits by itself: no transaction around it.
+    pub(crate) async fn select<T, F>(&self, name: &'static str, operation: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
@@ -136,6 +136,15 @@ impl Store {
             Backend::Sqlite(embedded) => embedded.read(name, operation).await,
             Backend::Postgres(cluster) => cluster.run(name, operation).await,
         }
+    }
+
+    /// One operation that changes nothing: one transaction, so that several statements see one state.
+    pub(crate) async fn read<T, F>(&self, name: &'static str, mut operation: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
+    {
+        self.select(name, move |connection| connection.transaction(&mut operation)).await
     }
 }
 

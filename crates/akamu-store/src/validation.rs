@@ -9,7 +9,7 @@ use akamu_proto::{
 };
 use diesel::prelude::*;
 
-use crate::authorization::{self, Authorization};
+use crate::authorization::{self, Authorization, Challenge};
 use crate::connection::{AnyConnection, DbResult};
 use crate::error::StoreError;
 use crate::lease::{Lease, LeaseRequest, LeaseTerms, LeaseToken};
@@ -95,7 +95,7 @@ pub enum ValidationRecorded {
 fn validation(
     connection: &mut AnyConnection,
     authorization: &Authorization,
-    challenge: &authorization::Challenge,
+    challenge: &Challenge,
     proof: &str,
     attempt: i16,
 ) -> DbResult<Validation> {
@@ -116,41 +116,45 @@ fn validation(
     })
 }
 
-/// Leases a challenge for its attempt number `attempt`, which is counted here, before it is made.
+/// Leases a challenge for its next attempt, which is counted here, before it is made. Tells whether the challenge was as
+/// it had been read.
 fn lease(
     connection: &mut AnyConnection,
     id: AuthorizationId,
-    challenge_type: &ChallengeType,
+    challenge: &Challenge,
     proof: &str,
-    attempt: i16,
     terms: &LeaseTerms,
     now: Timestamp,
-) -> DbResult<()> {
+) -> DbResult<bool> {
     let end = connection.lease_clock(now) + terms.micros();
-    diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge_type.as_str())))
-        .set((
-            challenges::status.eq(ChallengeStatus::Processing.as_str()),
-            challenges::key_auth.eq(proof),
-            challenges::attempt.eq(attempt),
-            challenges::lease_token.eq(terms.token.as_octets()),
-            challenges::lease_owner.eq(terms.owner()),
-            challenges::lease_expires_at.eq(end.nullable()),
-        ))
-        .execute(connection)?;
-    Ok(())
+    let changed =
+        diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge.challenge_type.as_str())))
+            .filter(challenges::status.eq(challenge.status.as_str()))
+            .filter(challenges::attempt.eq(challenge.attempt))
+            .set((
+                challenges::status.eq(ChallengeStatus::Processing.as_str()),
+                challenges::key_auth.eq(proof),
+                challenges::attempt.eq(challenge.attempt + 1),
+                challenges::lease_token.eq(terms.token.as_octets()),
+                challenges::lease_owner.eq(terms.owner()),
+                challenges::lease_expires_at.eq(end.nullable()),
+            ))
+            .execute(connection)?;
+    Ok(changed == 1)
 }
 
-/// Lets a challenge wait until a replica claims it.
+/// Lets a pending challenge wait until a replica claims it.
 fn queue(
     connection: &mut AnyConnection,
     id: AuthorizationId,
     challenge_type: &ChallengeType,
     proof: &str,
-) -> DbResult<()> {
-    diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge_type.as_str())))
+) -> DbResult<bool> {
+    let changed = diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge_type.as_str())))
+        .filter(challenges::status.eq(ChallengeStatus::Pending.as_str()))
         .set((challenges::status.eq(ChallengeStatus::Processing.as_str()), challenges::key_auth.eq(proof)))
         .execute(connection)?;
-    Ok(())
+    Ok(changed == 1)
 }
 
 fn begin(
@@ -182,26 +186,28 @@ fn begin(
     if !found.wants_result(now) || !is_idle || challenge.status != ChallengeStatus::Pending {
         return Ok(ValidationBegun::Unchanged(found.authorization));
     }
-    let subject = match terms {
+    let has_begun = match terms {
+        Some(terms) => lease(connection, id, challenge, proof, terms, now)?,
+        None => queue(connection, id, challenge_type, proof)?,
+    };
+    if !has_begun {
+        return Ok(ValidationBegun::Unchanged(found.authorization));
+    }
+    let lease = match terms {
         Some(terms) => {
-            let attempt = challenge.attempt + 1;
-            lease(connection, id, challenge_type, proof, attempt, terms, now)?;
-            let subject = validation(connection, &found.authorization, challenge, proof, attempt)?;
+            let subject = validation(connection, &found.authorization, challenge, proof, challenge.attempt + 1)?;
             Some(Lease::new(terms.token, subject))
         }
-        None => {
-            queue(connection, id, challenge_type, proof)?;
-            None
-        }
+        None => None,
     };
     let mut authorization = found.authorization;
     for challenge in &mut authorization.challenges {
         if challenge.challenge_type == *challenge_type {
             challenge.status = ChallengeStatus::Processing;
-            challenge.attempt += i16::from(subject.is_some());
+            challenge.attempt += i16::from(lease.is_some());
         }
     }
-    Ok(match subject {
+    Ok(match lease {
         Some(lease) => ValidationBegun::Started { lease, authorization },
         None => ValidationBegun::Queued(authorization),
     })

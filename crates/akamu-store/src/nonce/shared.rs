@@ -29,7 +29,7 @@ pub(super) type KeyRow = (i64, Vec<u8>);
 impl Store {
     pub(super) async fn redeem_in_table(&self, nonce: CheckedNonce) -> Result<bool, StoreError> {
         if !nonce.is_verified {
-            let keys = self.read("nonce_keys", read_keys).await?;
+            let keys = self.select("nonce_keys", read_keys).await?;
             self.nonces().set_keys(&keys);
             if self.nonces().verify(&nonce.octets) != Some(true) {
                 return Ok(false);
@@ -40,7 +40,8 @@ impl Store {
         (self.nonces().random)(&mut owner);
         // The second of issue comes first, so that new rows lie together and old ones are found without another index.
         let key: Vec<u8> = nonce.fields.issued.to_be_bytes().into_iter().chain(nonce.fields.id).collect();
-        self.write("nonce_redeem", move |connection| {
+        // The insert commits by itself: one round trip a request.
+        self.select("nonce_redeem", move |connection| {
             let row = (redeemed_nonces::nonce.eq(&key), redeemed_nonces::owner.eq(owner.as_slice()));
             if insert_if_new!(connection, redeemed_nonces::table, row)? {
                 return Ok(true);

@@ -10,7 +10,7 @@ use akamu_proto::{AuthorizationId, ChallengeType, ErrorType, Problem, Timestamp}
 use diesel::prelude::*;
 
 use super::{MAX_ATTEMPTS, Validation, lease, validation};
-use crate::authorization;
+use crate::authorization::{self, QueueEntry};
 use crate::connection::{AnyConnection, DbResult, corrupt, processing};
 use crate::error::StoreError;
 use crate::lease::{Lease, LeaseRequest, LeaseTerms};
@@ -173,7 +173,7 @@ fn claim(
         let Some(found) = authorization::by_id(connection, id)? else { continue };
         let Some((challenge, entry)) = found.challenge(&challenge_type) else { continue };
         if !found.wants_result(now) {
-            free(connection, id, &challenge_type, entry.reports)?;
+            free(connection, id, &challenge_type, entry)?;
             continue;
         }
         if challenge.attempt >= MAX_ATTEMPTS {
@@ -184,34 +184,35 @@ fn claim(
         if *domain >= limits.for_domain {
             continue;
         }
-        *domain += 1;
         let proof = entry.key_auth.as_deref().ok_or_else(|| corrupt("challenges.key_auth"))?;
-        let attempt = challenge.attempt + 1;
-        lease(connection, id, &challenge_type, proof, attempt, terms, now)?;
-        let subject = validation(connection, &found.authorization, challenge, proof, attempt)?;
-        claimed.leases.push(Lease::new(terms.token, subject));
+        if lease(connection, id, challenge, proof, terms, now)? {
+            *domain += 1;
+            let subject = validation(connection, &found.authorization, challenge, proof, challenge.attempt + 1)?;
+            claimed.leases.push(Lease::new(terms.token, subject));
+        }
     }
     Ok(claimed)
 }
 
-/// Takes a challenge whose result nobody wants out of the queue.
+/// Takes a challenge whose result nobody wants out of the queue; tells whether its lease was as it had been read.
 pub(super) fn free(
     connection: &mut AnyConnection,
     id: AuthorizationId,
     challenge_type: &ChallengeType,
-    reports: i16,
-) -> DbResult<()> {
-    diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge_type.as_str())))
+    entry: &QueueEntry,
+) -> DbResult<bool> {
+    let changed = diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge_type.as_str())))
         .filter(challenges::status.eq(processing()))
+        .filter(challenges::lease_token.eq(&entry.lease_token).or(challenges::lease_token.is_null()))
         .set((
             challenges::status.eq("pending"),
-            challenges::reports.eq(reports),
+            challenges::reports.eq(entry.reports),
             challenges::lease_token.eq(None::<Vec<u8>>),
             challenges::lease_owner.eq(None::<Vec<u8>>),
             challenges::lease_expires_at.eq(None::<i64>),
         ))
         .execute(connection)?;
-    Ok(())
+    Ok(changed == 1)
 }
 
 /// Fails a challenge that three attempts did not finish. In a transaction of its own, because orders are taken before

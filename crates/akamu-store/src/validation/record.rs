@@ -5,7 +5,7 @@ use diesel::prelude::*;
 
 use super::claim::free;
 use super::{Validation, ValidationOutcome, ValidationRecorded};
-use crate::authorization::{self, Authorization};
+use crate::authorization::{self, Authorization, QueueEntry};
 use crate::connection::{AnyConnection, DbResult};
 use crate::error::StoreError;
 use crate::lease::{Lease, LeaseToken};
@@ -57,7 +57,7 @@ impl Store {
         challenge_type: &ChallengeType,
     ) -> Result<Vec<StoredReport>, StoreError> {
         let challenge_type = challenge_type.clone();
-        self.read("validation_reports", move |connection| {
+        self.select("validation_reports", move |connection| {
             let rows: Vec<(i64, Vec<u8>)> = validation_reports::table
                 .filter(validation_reports::authorization_id.eq(id.as_octets().as_slice()))
                 .filter(validation_reports::challenge_type.eq(challenge_type.as_str()))
@@ -94,26 +94,32 @@ fn record(
         return Ok(ValidationRecorded::Recorded { authorization: found.authorization, orders: Vec::new() });
     }
     let number = entry.reports;
+    let after = QueueEntry { reports: number + 1, ..entry.clone() };
     if !found.wants_result(now) {
-        free(connection, id, challenge_type, number + 1)?;
+        if !free(connection, id, challenge_type, &after)? {
+            return Ok(ValidationRecorded::LeaseLost);
+        }
         keep_report(connection, validation, number, report, now)?;
         return Ok(ValidationRecorded::NoLongerWanted);
     }
     let mut authorization = found.authorization;
-    let orders = settle(connection, &mut authorization, challenge_type, number + 1, outcome, now)?;
+    let Some(orders) = settle(connection, &mut authorization, challenge_type, &after, outcome, now)? else {
+        return Ok(ValidationRecorded::LeaseLost);
+    };
     keep_report(connection, validation, number, report, now)?;
     Ok(ValidationRecorded::Recorded { authorization, orders })
 }
 
-/// Moves challenge, authorization and orders, in the database and in `authorization`.
+/// Moves challenge, authorization and orders, in the database and in `authorization`. `None` where another has leased
+/// the challenge since it was read: a claim takes the challenge's row alone.
 fn settle(
     connection: &mut AnyConnection,
     authorization: &mut Authorization,
     challenge_type: &ChallengeType,
-    reports: i16,
+    after: &QueueEntry,
     outcome: &ValidationOutcome,
     now: Timestamp,
-) -> DbResult<Vec<OrderId>> {
+) -> DbResult<Option<Vec<OrderId>>> {
     let (challenge_status, validated_at, error) = match outcome {
         ValidationOutcome::Valid { expires_no_later_than } => {
             authorization.status = AuthorizationStatus::Valid;
@@ -133,15 +139,20 @@ fn settle(
     }
     let error = error.map(order::stored_problem);
     let id = authorization.id;
-    diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge_type.as_str())))
+    let changed = diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge_type.as_str())))
+        .filter(challenges::status.eq(ChallengeStatus::Processing.as_str()))
+        .filter(challenges::lease_token.eq(&after.lease_token))
         .set((
             challenges::status.eq(challenge_status.as_str()),
             challenges::validated_at.eq(validated_at.map(Timestamp::unix_micros)),
             challenges::error.eq(&error),
-            challenges::reports.eq(reports),
+            challenges::reports.eq(after.reports),
             challenges::lease_expires_at.eq(None::<i64>),
         ))
         .execute(connection)?;
+    if changed == 0 {
+        return Ok(None);
+    }
     diesel::update(authorizations::table.find(id.as_octets().as_slice()))
         .set((
             authorizations::status.eq(authorization.status.as_str()),
@@ -149,8 +160,8 @@ fn settle(
         ))
         .execute(connection)?;
     match error {
-        None => order::settle_valid(connection, id),
-        Some(error) => order::settle_failed(connection, id, &error),
+        None => order::settle_valid(connection, id).map(Some),
+        Some(error) => order::settle_failed(connection, id, &error).map(Some),
     }
 }
 

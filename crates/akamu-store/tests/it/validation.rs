@@ -263,9 +263,10 @@ on_both_databases! {
         claimed.extend(
             store.validations_claim(lease(), NO_LIMITS, NOW).await.unwrap().iter().map(|it| it.subject().authorization),
         );
+        assert_eq!(claimed.len(), 10, "each is claimed by one");
         claimed.sort();
         claimed.dedup();
-        assert_eq!(claimed.len(), 10);
+        assert_eq!(claimed.len(), 10, "and none is left");
     }
 
     async fn voided_leases_are_claimed_at_once(database) {
