@@ -1,5 +1,7 @@
 //! Certificate revocation lists (RFC 5280 §5).
 
+use std::collections::BTreeMap;
+
 use akamu_proto::{RevocationReason, Timestamp};
 use der::asn1::{ObjectIdentifier, Uint};
 use der::{Encode as _, Enumerated};
@@ -9,8 +11,9 @@ use x509_cert::ext::pkix::CrlNumber;
 use x509_cert::serial_number::SerialNumber;
 
 use crate::encoding::{self, extension};
-use crate::issuer::{self, IssueError, Issuer};
+use crate::issuer::{IssueError, Issuer};
 use crate::leaf::authority_key_identifier;
+use crate::signed;
 
 const CRL_NUMBER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.20");
 const REASON_CODE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.21");
@@ -62,8 +65,10 @@ impl Issuer {
         next_update: Timestamp,
         revoked: &[Revoked],
     ) -> Result<Vec<u8>, IssueError> {
+        // One entry a serial number, in their order: the same list is the same octets.
+        let revoked: BTreeMap<&[u8], &Revoked> = revoked.iter().map(|it| (it.serial.as_slice(), it)).collect();
         let entries = revoked
-            .iter()
+            .values()
             .map(|it| {
                 let extensions = reason(it.reason).map(|it| extension(REASON_CODE, false, &it)).transpose()?;
                 Ok(RevokedCert {
@@ -77,13 +82,13 @@ impl Issuer {
         let list = TbsCertList {
             version: Version::V2,
             signature: self.key.algorithm(),
-            issuer: self.certificate.tbs_certificate().subject().clone(),
+            issuer: self.certificate().tbs_certificate().subject().clone(),
             this_update: encoding::time(this_update)?,
             next_update: Some(encoding::time(next_update)?),
             // RFC 5280 §5.1.2.6: absent where there are none.
             revoked_certificates: Some(entries).filter(|it| !it.is_empty()),
             crl_extensions: Some(vec![authority_key_identifier(self)?, extension(CRL_NUMBER, false, &number)?]),
         };
-        issuer::sign(&*self.key, &list.to_der()?)
+        signed::sign(&*self.key, &list.to_der()?)
     }
 }

@@ -1,33 +1,30 @@
 //! Certificate signing requests (RFC 2986): what of them counts, and what is refused.
+//!
+//! Of a request counts its key, its signature, and its names. Everything else is ignored, extensions too: nothing is
+//! copied into a certificate.
 
 use std::collections::BTreeSet;
 
 use akamu_proto::{Identifier, Jwk};
-use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
-use base64ct::{Base64UrlUnpadded, Encoding as _};
-use der::asn1::{ObjectIdentifier, UintRef};
-use der::{Decode as _, Encode as _, Sequence};
-use x509_cert::attr::Attribute;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, ParsedPublicKey};
+use der::asn1::{AnyRef, ObjectIdentifier};
+use der::{Decode as _, Reader as _, SliceReader, Tag};
 use x509_cert::ext::Extensions;
-use x509_cert::ext::pkix::SubjectAltName;
-use x509_cert::request::CertReq;
-use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 
-use crate::encoding;
+use crate::compromised_key;
+use crate::public_key::{Material, PublicKey, PublicKeyError};
+use crate::signed::{SignatureError, Signed};
+use crate::subject_alt_name::{self, MAX_NAMES, NamesError};
 use crate::weak_rsa::{self, Weakness};
 
 /// The largest CSR that is read: 100 names of 253 octets, an RSA key and room to spare.
 pub const MAX_CSR_OCTETS: usize = 64 * 1024;
-/// The most names of a CSR.
-pub const MAX_NAMES: usize = 100;
+/// RFC 5280 §A.1: ub-common-name.
+const MAX_COMMON_NAME: usize = 64;
 
 const EXTENSION_REQUEST: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.14");
 const SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
-const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
-const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
-const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
-const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
-const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
 /// Why a CSR is refused, in words for the client (badCSR).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,14 +53,17 @@ pub enum CsrError {
     /// Its RSA key can be factored.
     #[error("the CSR's RSA key is weak ({0}); make a new key with another program")]
     WeakKey(&'static str),
-    /// The point is not on its curve, or the key is no key.
-    #[error("the CSR's public key is no valid key")]
+    /// Its private key is published.
+    #[error("the CSR's private key is published, as an example; make a key of your own")]
+    PublishedKey,
+    /// The point is not on its curve or is compressed, or the key is no key.
+    #[error("the CSR's public key is no valid key of its kind")]
     BadKey,
     /// It is signed with an algorithm that is not accepted, or that does not fit the key.
     #[error("the CSR is signed with an algorithm that is not accepted; use SHA-256, SHA-384 or SHA-512")]
     SignatureAlgorithm,
     /// Its signature is wrong.
-    #[error("the CSR's signature is wrong")]
+    #[error("the CSR's signature is not one by its own key")]
     BadSignature,
     /// It has no names.
     #[error("the CSR names no dns or ip identifier")]
@@ -107,28 +107,33 @@ fn list(what: &str, names: &[String]) -> String {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PublicKeyKind {
-    P256,
-    P384,
-    Rsa,
-    Ed25519,
+impl From<PublicKeyError> for CsrError {
+    fn from(error: PublicKeyError) -> Self {
+        match error {
+            PublicKeyError::Unsupported => Self::UnsupportedKey,
+            PublicKeyError::Malformed => Self::BadKey,
+            PublicKeyError::Modulus { bits } => Self::RsaModulus { bits },
+            PublicKeyError::Exponent => Self::RsaExponent,
+        }
+    }
 }
 
-/// RFC 8017 §A.1.1.
-#[derive(Sequence)]
-pub(crate) struct RsaPublicKey<'a> {
-    pub(crate) modulus: UintRef<'a>,
-    pub(crate) exponent: UintRef<'a>,
+impl From<NamesError> for CsrError {
+    fn from(error: NamesError) -> Self {
+        match error {
+            NamesError::Malformed => Self::NotDer,
+            NamesError::TooMany { count } => Self::TooManyNames { count },
+            NamesError::Bad { what } => Self::BadName { what },
+        }
+    }
 }
 
 /// A CSR whose signature, key and names have been found good.
 #[derive(Clone, Debug)]
 pub struct Csr {
-    pub(crate) spki: SubjectPublicKeyInfoOwned,
-    pub(crate) kind: PublicKeyKind,
+    pub(crate) key: PublicKey,
     pub(crate) names: BTreeSet<Identifier>,
-    /// The common name, where it is one of the names.
+    /// The common name, where it is one of the names and short enough.
     pub(crate) common_name: Option<String>,
 }
 
@@ -141,24 +146,26 @@ impl Csr {
         if der.len() > MAX_CSR_OCTETS {
             return Err(CsrError::TooLong { octets: der.len() });
         }
-        let request = CertReq::from_der(der).map_err(|_| CsrError::NotDer)?;
-        let spki = request.info.public_key.clone();
-        let kind = judge_key(&spki)?;
-        verify(&request, kind)?;
-        let mut names = alternative_names(&request)?;
-        let subject = request.info.subject.common_name().map_err(|_| CsrError::NotDer)?;
-        let mut common_name = None;
-        if let Some(name) = subject.as_ref().map(|it| it.value().into_owned())
-            && let Ok(identifier) = Identifier::dns(&name).or_else(|_| Identifier::ip(&name))
-        {
-            // RFC 5280 §A.1: ub-common-name is 64.
-            common_name = Some(identifier.value()).filter(|it| it.len() <= 64);
-            names.insert(identifier);
-        }
+        let signed = Signed::parse(der).map_err(|_| CsrError::NotDer)?;
+        let request = Request::parse(signed.tbs).map_err(|_| CsrError::NotDer)?;
+        let key = PublicKey::parse(request.spki_der)?;
+        signed.verify(key.spki_der()).map_err(|error| match error {
+            SignatureError::Algorithm => CsrError::SignatureAlgorithm,
+            SignatureError::Wrong if is_no_key(&key) => CsrError::BadKey,
+            SignatureError::Wrong => CsrError::BadSignature,
+        })?;
+        refuse_known_private_keys(&key)?;
+        let mut names: BTreeSet<_> = match subject_alternative_name(request.attributes)? {
+            Some(value) => subject_alt_name::parse(&value)?.into_iter().collect(),
+            None => BTreeSet::new(),
+        };
+        let common_names: Vec<_> = request.common_names.iter().filter_map(|it| name_or_address(it)).collect();
+        let common_name = common_names.first().map(Identifier::value).filter(|it| it.len() <= MAX_COMMON_NAME);
+        names.extend(common_names);
         match names.len() {
             0 => Err(CsrError::NoNames),
             count if count > MAX_NAMES => Err(CsrError::TooManyNames { count }),
-            _ => Ok(Self { spki, kind, names, common_name }),
+            _ => Ok(Self { key, names, common_name }),
         }
     }
 
@@ -180,114 +187,117 @@ impl Csr {
 
     /// Whether it is made with this account key (RFC 8555 §11.1 forbids that).
     pub fn is_made_with(&self, account_key: &Jwk) -> bool {
-        canonical_jwk(&self.spki, self.kind).as_deref() == Some(account_key.canonical())
+        self.key.is(account_key)
     }
 }
 
-/// The canonical JWK of a public key, to be compared with an account's.
-pub(crate) fn canonical_jwk(spki: &SubjectPublicKeyInfoOwned, kind: PublicKeyKind) -> Option<String> {
-    let bits = spki.subject_public_key.as_bytes()?;
-    let text = |octets: &[u8]| Base64UrlUnpadded::encode_string(octets);
-    let point = |curve: &str, octets: usize| {
-        let (x, y) = bits.strip_prefix(&[4])?.split_at_checked(octets)?;
-        Some(format!(r#"{{"crv":"{curve}","kty":"EC","x":"{}","y":"{}"}}"#, text(x), text(y)))
+/// CertificationRequestInfo (RFC 2986 §4.1).
+///
+/// Read by hand, since clients do not all sort their attributes as DER wants it.
+struct Request<'a> {
+    common_names: Vec<&'a str>,
+    spki_der: &'a [u8],
+    /// The content of the attributes.
+    attributes: &'a [u8],
+}
+
+impl<'a> Request<'a> {
+    fn parse(der: &'a [u8]) -> der::Result<Self> {
+        let mut reader = SliceReader::new(der)?;
+        let request = reader.sequence(|reader| {
+            if u8::decode(reader)? != 0 {
+                return Err(der::ErrorKind::Failed.into());
+            }
+            let subject = reader.tlv_bytes()?;
+            let spki_der = reader.tlv_bytes()?;
+            // They have no OPTIONAL, and some devices leave them out nevertheless.
+            let attributes: &[u8] = if reader.is_finished() { &[] } else { AnyRef::decode(reader)?.value() };
+            Ok::<_, der::Error>(Self { common_names: common_names(subject)?, spki_der, attributes })
+        })?;
+        reader.finish()?;
+        Ok(request)
+    }
+}
+
+/// The common names of a Name that are text of an ASCII kind.
+fn common_names(name: &[u8]) -> der::Result<Vec<&str>> {
+    let mut found = Vec::new();
+    SliceReader::new(name)?.sequence(|reader| {
+        while !reader.is_finished() {
+            let mut attributes = SliceReader::new(AnyRef::decode(reader)?.value())?;
+            while !attributes.is_finished() {
+                let (oid, value) = attributes.sequence(|reader| {
+                    Ok::<_, der::Error>((ObjectIdentifier::decode(reader)?, AnyRef::decode(reader)?))
+                })?;
+                let is_text = matches!(
+                    value.header().tag(),
+                    Tag::Utf8String | Tag::PrintableString | Tag::Ia5String | Tag::TeletexString
+                );
+                if oid == COMMON_NAME && is_text {
+                    found.extend(std::str::from_utf8(value.value()));
+                }
+            }
+        }
+        Ok::<_, der::Error>(())
+    })?;
+    Ok(found)
+}
+
+fn name_or_address(common_name: &str) -> Option<Identifier> {
+    Identifier::dns(common_name).or_else(|_| Identifier::ip(common_name)).ok()
+}
+
+/// The value of the subject alternative name that the attributes ask for.
+fn subject_alternative_name(attributes: &[u8]) -> Result<Option<Vec<u8>>, CsrError> {
+    let requests = extension_requests(attributes).map_err(|_| CsrError::NotDer)?;
+    let [request] = requests.as_slice() else {
+        return if requests.is_empty() { Ok(None) } else { Err(CsrError::Ambiguous) };
     };
-    match kind {
-        PublicKeyKind::P256 => point("P-256", 32),
-        PublicKeyKind::P384 => point("P-384", 48),
-        PublicKeyKind::Ed25519 => Some(format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, text(bits))),
-        PublicKeyKind::Rsa => {
-            let key = RsaPublicKey::from_der(bits).ok()?;
-            let (e, n) = (text(key.exponent.as_bytes()), text(key.modulus.as_bytes()));
-            Some(format!(r#"{{"e":"{e}","kty":"RSA","n":"{n}"}}"#))
+    let extensions = Extensions::from_der(request).map_err(|_| CsrError::NotDer)?;
+    let mut found = extensions.into_iter().filter(|it| it.extn_id == SUBJECT_ALT_NAME);
+    match (found.next(), found.next()) {
+        (Some(extension), None) => Ok(Some(extension.extn_value.into_bytes().into_vec())),
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => Err(CsrError::Ambiguous),
+    }
+}
+
+/// The values of all extension requests (RFC 2985 §5.4.2).
+fn extension_requests(attributes: &[u8]) -> der::Result<Vec<&[u8]>> {
+    let mut found = Vec::new();
+    let mut reader = SliceReader::new(attributes)?;
+    while !reader.is_finished() {
+        let (oid, values) = reader
+            .sequence(|reader| Ok::<_, der::Error>((ObjectIdentifier::decode(reader)?, AnyRef::decode(reader)?)))?;
+        if oid == EXTENSION_REQUEST {
+            let mut values = SliceReader::new(values.value())?;
+            while !values.is_finished() {
+                found.push(values.tlv_bytes()?);
+            }
         }
     }
+    Ok(found)
 }
 
-/// The kind of a public key, by its algorithm alone.
-pub(crate) fn kind_of(algorithm: &AlgorithmIdentifierOwned) -> Option<PublicKeyKind> {
-    let curve = || algorithm.parameters.as_ref()?.decode_as::<ObjectIdentifier>().ok();
-    match algorithm.oid {
-        ED25519 => Some(PublicKeyKind::Ed25519),
-        RSA_ENCRYPTION => Some(PublicKeyKind::Rsa),
-        EC_PUBLIC_KEY => match curve()? {
-            P256 => Some(PublicKeyKind::P256),
-            P384 => Some(PublicKeyKind::P384),
-            _ => None,
-        },
-        _ => None,
+/// Told only after a signature has failed: whether the key is to blame.
+fn is_no_key(key: &PublicKey) -> bool {
+    match key.material() {
+        Material::P256 => ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key.bits()).is_err(),
+        Material::P384 => ParsedPublicKey::new(&ECDSA_P384_SHA384_ASN1, key.bits()).is_err(),
+        Material::Ed25519 => ParsedPublicKey::new(&ED25519, key.bits()).is_err(),
+        Material::Rsa { .. } => false,
     }
 }
 
-fn judge_key(spki: &SubjectPublicKeyInfoOwned) -> Result<PublicKeyKind, CsrError> {
-    let kind = kind_of(&spki.algorithm).ok_or(CsrError::UnsupportedKey)?;
-    let bits = spki.subject_public_key.as_bytes().ok_or(CsrError::BadKey)?;
-    let algorithm: &'static dyn VerificationAlgorithm = match kind {
-        PublicKeyKind::P256 => &signature::ECDSA_P256_SHA256_ASN1,
-        PublicKeyKind::P384 => &signature::ECDSA_P384_SHA384_ASN1,
-        PublicKeyKind::Ed25519 => &signature::ED25519,
-        PublicKeyKind::Rsa => {
-            let key = RsaPublicKey::from_der(bits).map_err(|_| CsrError::BadKey)?;
-            let modulus = key.modulus.as_bytes();
-            let bits = modulus.len() * 8 - modulus.first().map_or(0, |it| it.leading_zeros() as usize);
-            if !(2048..=4096).contains(&bits) {
-                return Err(CsrError::RsaModulus { bits });
-            }
-            if key.exponent.as_bytes() != [1, 0, 1] {
-                return Err(CsrError::RsaExponent);
-            }
-            if let Some(weakness) = weak_rsa::weakness(modulus) {
-                return Err(CsrError::WeakKey(match weakness {
-                    Weakness::SmallFactor => "it has a small factor",
-                    Weakness::Roca => "it is a ROCA key, CVE-2017-15361",
-                    Weakness::ClosePrimes => "its primes are too close, CVE-2022-26320",
-                }));
-            }
-            &signature::RSA_PKCS1_2048_8192_SHA256
-        }
-    };
-    signature::ParsedPublicKey::new(algorithm, bits).map_err(|_| CsrError::BadKey)?;
-    Ok(kind)
-}
-
-fn verify(request: &CertReq, kind: PublicKeyKind) -> Result<(), CsrError> {
-    use signature as s;
-    let oid = request.algorithm.oid.to_string();
-    let algorithm: &'static dyn VerificationAlgorithm = match (kind, oid.as_str()) {
-        (PublicKeyKind::P256, "1.2.840.10045.4.3.2") => &s::ECDSA_P256_SHA256_ASN1,
-        (PublicKeyKind::P256, "1.2.840.10045.4.3.3") => &s::ECDSA_P256_SHA384_ASN1,
-        (PublicKeyKind::P256, "1.2.840.10045.4.3.4") => &s::ECDSA_P256_SHA512_ASN1,
-        (PublicKeyKind::P384, "1.2.840.10045.4.3.2") => &s::ECDSA_P384_SHA256_ASN1,
-        (PublicKeyKind::P384, "1.2.840.10045.4.3.3") => &s::ECDSA_P384_SHA384_ASN1,
-        (PublicKeyKind::P384, "1.2.840.10045.4.3.4") => &s::ECDSA_P384_SHA512_ASN1,
-        (PublicKeyKind::Rsa, "1.2.840.113549.1.1.11") => &s::RSA_PKCS1_2048_8192_SHA256,
-        (PublicKeyKind::Rsa, "1.2.840.113549.1.1.12") => &s::RSA_PKCS1_2048_8192_SHA384,
-        (PublicKeyKind::Rsa, "1.2.840.113549.1.1.13") => &s::RSA_PKCS1_2048_8192_SHA512,
-        (PublicKeyKind::Ed25519, "1.3.101.112") => &s::ED25519,
-        _ => return Err(CsrError::SignatureAlgorithm),
-    };
-    let message = request.info.to_der().map_err(|_| CsrError::NotDer)?;
-    let key = request.info.public_key.subject_public_key.as_bytes().ok_or(CsrError::BadKey)?;
-    let octets = request.signature.as_bytes().ok_or(CsrError::BadSignature)?;
-    UnparsedPublicKey::new(algorithm, key).verify(&message, octets).map_err(|_| CsrError::BadSignature)
-}
-
-fn alternative_names(request: &CertReq) -> Result<BTreeSet<Identifier>, CsrError> {
-    let mut requests = request.info.attributes.iter().filter(|it: &&Attribute| it.oid == EXTENSION_REQUEST);
-    let Some(attribute) = requests.next() else { return Ok(BTreeSet::new()) };
-    let (Some(value), 1, None) = (attribute.values.get(0), attribute.values.len(), requests.next()) else {
-        return Err(CsrError::Ambiguous);
-    };
-    let extensions: Extensions = value.decode_as().map_err(|_| CsrError::NotDer)?;
-    let mut found = extensions.iter().filter(|it| it.extn_id == SUBJECT_ALT_NAME);
-    let Some(extension) = found.next() else { return Ok(BTreeSet::new()) };
-    if found.next().is_some() {
-        return Err(CsrError::Ambiguous);
+fn refuse_known_private_keys(key: &PublicKey) -> Result<(), CsrError> {
+    if compromised_key::is_published(key.spki_der()) {
+        return Err(CsrError::PublishedKey);
     }
-    let names = SubjectAltName::from_der(extension.extn_value.as_bytes()).map_err(|_| CsrError::NotDer)?;
-    // Counted before each is parsed.
-    if names.0.len() > MAX_NAMES {
-        return Err(CsrError::TooManyNames { count: names.0.len() });
+    let Material::Rsa { modulus, .. } = key.material() else { return Ok(()) };
+    match weak_rsa::weakness(modulus) {
+        None => Ok(()),
+        Some(Weakness::SmallFactor) => Err(CsrError::WeakKey("it has a small factor")),
+        Some(Weakness::Roca) => Err(CsrError::WeakKey("it is a ROCA key, CVE-2017-15361")),
+        Some(Weakness::ClosePrimes) => Err(CsrError::WeakKey("its primes are too close, CVE-2022-26320")),
     }
-    names.0.iter().map(|it| encoding::identifier(it).map_err(|what| CsrError::BadName { what })).collect()
 }

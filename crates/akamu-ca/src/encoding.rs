@@ -1,17 +1,20 @@
 //! Between our types and ASN.1: times, names, extensions, PEM.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use akamu_proto::{Identifier, Timestamp};
-use der::Encode;
-use der::asn1::{GeneralizedTime, Ia5String, ObjectIdentifier, OctetString, UtcTime};
+use akamu_proto::Timestamp;
+use der::asn1::{GeneralizedTime, ObjectIdentifier, OctetString, UtcTime};
 use der::pem::LineEnding;
+use der::{Any, Decode as _, Encode, Tag};
 use sha2::{Digest as _, Sha256};
+use x509_cert::Certificate;
+use x509_cert::attr::AttributeTypeAndValue;
 use x509_cert::ext::Extension;
-use x509_cert::ext::pkix::name::GeneralName;
-use x509_cert::name::Name;
+use x509_cert::name::{Name, RdnSequence, RelativeDistinguishedName};
 use x509_cert::time::Time;
+
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
+const ORGANIZATION: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.10");
 
 /// RFC 5280 §4.1.2.5: UTCTime through 2049, GeneralizedTime from 2050.
 pub(crate) fn time(timestamp: Timestamp) -> der::Result<Time> {
@@ -22,8 +25,14 @@ pub(crate) fn time(timestamp: Timestamp) -> der::Result<Time> {
     }
 }
 
-pub(crate) fn timestamp(time: Time) -> Timestamp {
+fn timestamp(time: Time) -> Timestamp {
     Timestamp::from_unix_secs(i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX))
+}
+
+/// Start and end of a certificate's validity.
+pub(crate) fn validity(certificate: &Certificate) -> (Timestamp, Timestamp) {
+    let validity = certificate.tbs_certificate().validity();
+    (timestamp(validity.not_before), timestamp(validity.not_after))
 }
 
 /// An extension with this value.
@@ -31,55 +40,14 @@ pub(crate) fn extension(oid: ObjectIdentifier, critical: bool, value: &impl Enco
     Ok(Extension { extn_id: oid, critical, extn_value: OctetString::new(value.to_der()?)? })
 }
 
-/// An identifier as a subject alternative name.
-pub(crate) fn general_name(identifier: &Identifier) -> der::Result<GeneralName> {
-    Ok(match identifier {
-        Identifier::Dns(_) | Identifier::Wildcard(_) => GeneralName::DnsName(Ia5String::new(&identifier.value())?),
-        Identifier::Ip(IpAddr::V4(address)) => GeneralName::IpAddress(OctetString::new(address.octets())?),
-        Identifier::Ip(IpAddr::V6(address)) => GeneralName::IpAddress(OctetString::new(address.octets())?),
-    })
-}
-
-/// A subject alternative name as an identifier. `Err` says, for a client, what is wrong with it.
-pub(crate) fn identifier(name: &GeneralName) -> Result<Identifier, String> {
-    match name {
-        GeneralName::DnsName(name) => {
-            Identifier::dns(name.as_str()).map_err(|error| format!("{:?}: {error}", name.as_str()))
-        }
-        GeneralName::IpAddress(octets) => {
-            let octets = octets.as_bytes();
-            let address = <[u8; 4]>::try_from(octets)
-                .map(IpAddr::from)
-                .or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from));
-            let address = address.map_err(|_| format!("an IP address of {} octets", octets.len()))?;
-            Identifier::ip(&address.to_string()).map_err(|error| format!("{address}: {error}"))
-        }
-        GeneralName::Rfc822Name(_) => Err("an e-mail address".to_owned()),
-        GeneralName::UniformResourceIdentifier(_) => Err("a URI".to_owned()),
-        GeneralName::OtherName(_)
-        | GeneralName::DirectoryName(_)
-        | GeneralName::EdiPartyName(_)
-        | GeneralName::RegisteredId(_) => Err("a name of another type than dns and ip".to_owned()),
-    }
-}
-
-/// A distinguished name with these attributes, in this order.
+/// A distinguished name of these attributes, in this order. UTF8String (RFC 5280 §4.1.2.4).
 pub(crate) fn distinguished_name(organization: Option<&str>, common_name: &str) -> der::Result<Name> {
-    let escaped = |text: &str| {
-        text.chars().fold(String::new(), |mut out, c| {
-            if matches!(c, ',' | '+' | '"' | '\\' | '<' | '>' | ';' | '=' | '#') {
-                out.push('\\');
-            }
-            out.push(c);
-            out
-        })
-    };
-    // RFC 4514 writes the last attribute first.
-    let mut text = format!("CN={}", escaped(common_name));
-    if let Some(organization) = organization {
-        text.push_str(&format!(",O={}", escaped(organization)));
+    let mut name = RdnSequence::default();
+    for (oid, text) in organization.map(|it| (ORGANIZATION, it)).into_iter().chain([(COMMON_NAME, common_name)]) {
+        let value = Any::new(Tag::Utf8String, text.as_bytes())?;
+        name.push(RelativeDistinguishedName::try_from(vec![AttributeTypeAndValue { oid, value }])?);
     }
-    text.parse()
+    Name::from_der(&name.to_der()?)
 }
 
 /// RFC 7093 §2 method 1: the first 20 octets of the SHA-256 of the public key's bits.
@@ -91,17 +59,4 @@ pub(crate) fn key_identifier(public_key: &[u8]) -> der::Result<OctetString> {
 /// One PEM block, LF line endings, with a newline at the end.
 pub(crate) fn certificate_pem(der: &[u8]) -> String {
     der::pem::encode_string("CERTIFICATE", LineEnding::LF, der).unwrap_or_default()
-}
-
-/// Every certificate of a PEM text.
-pub(crate) fn certificates_from_pem(text: &str) -> Option<Vec<Vec<u8>>> {
-    const END: &str = "-----END CERTIFICATE-----";
-    let blocks = text.split_inclusive(END).filter(|it| it.contains(END));
-    blocks
-        .map(|block| {
-            let start = block.find("-----BEGIN CERTIFICATE-----")?;
-            let (_, der) = der::pem::decode_vec(block.get(start..)?.as_bytes()).ok()?;
-            Some(der)
-        })
-        .collect()
 }

@@ -81,6 +81,19 @@ pub(crate) fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), FileEr
     file.sync_all().map_err(io(path))
 }
 
+/// Writes a public file, durably, in the place of the one that is there: a reader finds the one or the other, whole.
+pub(crate) fn replace(path: &Path, text: &str, mode: u32) -> Result<(), FileError> {
+    let draft = path.with_extension("new");
+    match std::fs::remove_file(&draft) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(&draft)(error)),
+        // One that is there was left by a run that was cut off.
+        _ => {}
+    }
+    write_new(&draft, text, mode)?;
+    std::fs::rename(&draft, path).map_err(io(path))?;
+    path.parent().map_or(Ok(()), |it| sync_dir(if it.as_os_str().is_empty() { Path::new(".") } else { it }))
+}
+
 /// Makes a renaming or a new file in `directory` durable.
 pub(crate) fn sync_dir(directory: &Path) -> Result<(), FileError> {
     File::open(directory).and_then(|it| it.sync_all()).map_err(io(directory))

@@ -2,7 +2,7 @@
 //!
 //! Files under the data directory: `root.pem` (to be trusted), and in `keys/` `root.key`, `issuing.key` and
 //! `issuing.pem` (the issuing certificate, then the root). `keys/` appears whole: it is made under another name, and
-//! renamed.
+//! renamed. `root.pem` follows the issuer: it is written after it, and anew where it is another root.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,26 +10,35 @@ use std::time::Duration;
 
 use akamu_proto::Timestamp;
 use der::flagset::FlagSet;
-use der::{Decode as _, Encode as _};
+use der::{Any, Decode as _, Encode as _};
 use x509_cert::Version;
 use x509_cert::ext::Extension;
-use x509_cert::ext::pkix::{AuthorityKeyIdentifier, BasicConstraints, KeyUsage, KeyUsages, SubjectKeyIdentifier};
+use x509_cert::ext::pkix::{
+    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectKeyIdentifier,
+};
 use x509_cert::name::Name;
 use x509_cert::serial_number::SerialNumber;
-use x509_cert::spki::SubjectPublicKeyInfoOwned;
+use x509_cert::spki::SubjectPublicKeyInfoRef;
 use x509_cert::time::Validity;
 
 use crate::encoding::{self, extension};
 use crate::files::{self, FileError};
-use crate::issuer::{IssueError, Issuer, IssuerError, Profile, sign};
+use crate::issuer::{IssueError, Issuer, IssuerError, Profile};
 use crate::key::{FileKey, HashAlg, KeyError, KeyType, SigningKey};
-use crate::leaf::{AUTHORITY_KEY_IDENTIFIER, BASIC_CONSTRAINTS, KEY_USAGE, SUBJECT_KEY_IDENTIFIER, Tbs};
+use crate::leaf::{
+    AUTHORITY_KEY_IDENTIFIER, BACKDATE, BASIC_CONSTRAINTS, CLIENT_AUTH, EXTENDED_KEY_USAGE, KEY_USAGE, SERVER_AUTH,
+    SUBJECT_KEY_IDENTIFIER, Tbs,
+};
 use crate::serial::Serial;
+use crate::signed;
 
 /// A year, as certificates count it.
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
-/// How far the start of validity lies back.
-const BACKDATE: Duration = Duration::from_secs(3_600);
+/// RFC 5280 §A.1: ub-common-name and ub-organization-name.
+const MAX_NAME: usize = 64;
+/// What follows the common name.
+const ROOT: &str = " Root";
+const ISSUING: &str = " Issuing CA";
 
 /// What the first run makes.
 #[derive(Clone, Debug)]
@@ -44,6 +53,21 @@ pub struct FirstRun {
     pub organization: Option<String>,
     /// How long the issuing certificate is valid; the root twice that.
     pub ca_validity_years: u32,
+}
+
+impl FirstRun {
+    fn name(&self, kind: &str) -> Result<Name, FirstRunError> {
+        let limit = MAX_NAME - ISSUING.len();
+        let common_name = format!("{}{kind}", checked("ca.common_name", &self.common_name, limit)?);
+        let organization =
+            self.organization.as_deref().map(|it| checked("ca.organization", it, MAX_NAME)).transpose()?;
+        Ok(encoding::distinguished_name(organization, &common_name).map_err(IssueError::from)?)
+    }
+}
+
+fn checked<'a>(key: &'static str, text: &'a str, limit: usize) -> Result<&'a str, FirstRunError> {
+    let is_good = (1..=limit).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+    if is_good { Ok(text) } else { Err(FirstRunError::Name { key, text: text.to_owned(), limit }) }
 }
 
 /// Why a CA could not be made or read.
@@ -61,9 +85,22 @@ pub enum FirstRunError {
     /// The issuer.
     #[error(transparent)]
     Issuer(#[from] IssuerError),
-    /// A name.
-    #[error("ca.common_name or ca.organization cannot stand in a certificate")]
-    Name(#[source] der::Error),
+    /// A name that cannot stand in a certificate.
+    #[error("{key} is {text:?}; one to {limit} characters without control characters are expected")]
+    Name {
+        /// The configuration's key.
+        key: &'static str,
+        /// Its value.
+        text: String,
+        /// The most characters that it may have.
+        limit: usize,
+    },
+    /// `keys/` is there already.
+    #[error("{}: is there already; keys are never overwritten", path.display())]
+    Exists {
+        /// The directory.
+        path: PathBuf,
+    },
 }
 
 /// The files of a CA that the first run made.
@@ -76,6 +113,14 @@ impl Authority {
     /// The CA in this data directory.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self { directory: directory.into() }
+    }
+
+    /// Makes the data directory, where there is none, with mode 0755: others must be able to read root.pem in it.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn create_directory(directory: &Path) -> Result<(), FileError> {
+        files::create_dir(directory, 0o755)
     }
 
     /// The certificate to trust.
@@ -108,23 +153,23 @@ impl Authority {
         Ok(issuer)
     }
 
-    /// Writes root.pem, where it is not there.
+    /// Writes root.pem, where it is not there or holds another root.
     ///
     /// # Errors
     /// Where it cannot be written.
     pub fn write_root(&self, root_der: &[u8]) -> Result<(), FileError> {
         let path = self.root_pem();
-        if path.exists() {
+        let pem = encoding::certificate_pem(root_der);
+        if files::read(&path).is_ok_and(|it| it == pem) {
             return Ok(());
         }
-        files::write_new(&path, &encoding::certificate_pem(root_der), 0o644)?;
-        files::sync_dir(&self.directory)
+        files::replace(&path, &pem, 0o644)
     }
 
     /// Makes root and intermediate. `random` fills octets for the two serial numbers.
     ///
     /// # Errors
-    /// Where something cannot be made or written.
+    /// Where something cannot be made or written, or `keys/` is there already.
     pub fn create(
         &self,
         first_run: &FirstRun,
@@ -137,11 +182,11 @@ impl Authority {
             random(&mut octets);
             Serial::from_random(octets)
         };
-        let name = |kind: &str| {
-            let common_name = format!("{} {kind}", first_run.common_name);
-            encoding::distinguished_name(first_run.organization.as_deref(), &common_name).map_err(FirstRunError::Name)
-        };
-        let (root_name, issuing_name) = (name("Root")?, name("Issuing CA")?);
+        let keys = self.directory.join("keys");
+        if keys.exists() {
+            return Err(FirstRunError::Exists { path: keys });
+        }
+        let (root_name, issuing_name) = (first_run.name(ROOT)?, first_run.name(ISSUING)?);
         let root_key = FileKey::generate(first_run.key_type, first_run.hash)?;
         let issuing_key = FileKey::generate(first_run.key_type, first_run.hash)?;
         let years = YEAR * first_run.ca_validity_years;
@@ -177,22 +222,11 @@ impl Authority {
         files::write_new(&made.join("issuing.pem"), &chain_pem, 0o600)?;
         files::sync_dir(&made)?;
         let issuer = Issuer::new(Arc::new(issuing_key), chain, profile, now)?;
-        self.write_root(issuer.root_der())?;
-        let keys = self.directory.join("keys");
         std::fs::rename(&made, &keys).map_err(|source| FileError::Io { path: keys, source })?;
         files::sync_dir(&self.directory)?;
+        // Last: cut off before it, the next start reads keys/ and writes it.
+        self.write_root(issuer.root_der())?;
         Ok(issuer)
-    }
-}
-
-/// Makes the data directory, where there is none: others must be able to read root.pem, and nothing else.
-impl Authority {
-    /// Makes the data directory with mode 0755.
-    ///
-    /// # Errors
-    /// Where it cannot be made.
-    pub fn create_directory(directory: &Path) -> Result<(), FileError> {
-        files::create_dir(directory, 0o755)
     }
 }
 
@@ -210,22 +244,30 @@ struct CaCertificate<'a> {
 
 impl CaCertificate<'_> {
     fn make(&self) -> Result<Vec<u8>, IssueError> {
-        let spki = SubjectPublicKeyInfoOwned::from_der(&self.subject_key.spki_der())?;
-        let issuer_spki = SubjectPublicKeyInfoOwned::from_der(&self.issuer_key.spki_der())?;
+        let spki = self.subject_key.spki_der();
+        let key_identifier = |key: &FileKey| {
+            let spki_der = key.spki_der();
+            let spki = SubjectPublicKeyInfoRef::from_der(&spki_der)?;
+            encoding::key_identifier(spki.subject_public_key.raw_bytes())
+        };
         let usages: FlagSet<KeyUsages> = KeyUsages::KeyCertSign | KeyUsages::CRLSign;
         let authority = AuthorityKeyIdentifier {
-            key_identifier: Some(encoding::key_identifier(issuer_spki.subject_public_key.raw_bytes())?),
+            key_identifier: Some(key_identifier(self.issuer_key)?),
             authority_cert_issuer: None,
             authority_cert_serial_number: None,
         };
         let constraints = BasicConstraints { ca: true, path_len_constraint: self.path_len };
-        let subject_key = encoding::key_identifier(spki.subject_public_key.raw_bytes())?;
-        let extensions: Vec<Extension> = vec![
+        let subject_key = key_identifier(self.subject_key)?;
+        let mut extensions: Vec<Extension> = vec![
             extension(BASIC_CONSTRAINTS, true, &constraints)?,
             extension(KEY_USAGE, true, &KeyUsage(usages))?,
             extension(SUBJECT_KEY_IDENTIFIER, false, &SubjectKeyIdentifier(subject_key))?,
             extension(AUTHORITY_KEY_IDENTIFIER, false, &authority)?,
         ];
+        if self.path_len.is_some() {
+            // Whoever trusts the root for more than TLS trusts the key that is online for TLS alone.
+            extensions.push(extension(EXTENDED_KEY_USAGE, false, &ExtendedKeyUsage(vec![SERVER_AUTH, CLIENT_AUTH]))?);
+        }
         let tbs = Tbs {
             version: Version::V3,
             serial_number: SerialNumber::new(self.serial.as_octets())?,
@@ -233,9 +275,9 @@ impl CaCertificate<'_> {
             issuer: self.issuer.clone(),
             validity: Validity::new(encoding::time(self.not_before)?, encoding::time(self.not_after)?),
             subject: self.subject.clone(),
-            subject_public_key_info: spki,
+            subject_public_key_info: Any::from_der(&spki)?,
             extensions: Some(extensions),
         };
-        sign(self.issuer_key, &tbs.to_der()?)
+        signed::sign(self.issuer_key, &tbs.to_der()?)
     }
 }

@@ -1,23 +1,24 @@
-//! An issuer: key, certificate and profile. It prepares a certificate, signs it, and checks what it signed.
+//! An issuer: key, chain and profile. It prepares a certificate, signs it, and checks what it signed.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use akamu_proto::{Identifier, Timestamp};
-use der::asn1::BitString;
-use der::{Decode as _, Encode as _, Sequence};
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage};
 use x509_cert::Certificate;
-use x509_cert::ext::pkix::BasicConstraints;
-use x509_cert::spki::AlgorithmIdentifierOwned;
 
+use crate::certificate::KnownCertificate;
+use crate::chain::Chain;
 use crate::csr::Csr;
 use crate::encoding;
 use crate::files::{self, FileError};
 use crate::key::{FileKey, HashAlg, KeyError, KeyType, SigningKey};
 use crate::leaf;
 use crate::serial::Serial;
+use crate::signed;
 
 /// What certificates are made like.
 #[derive(Clone, Debug)]
@@ -39,7 +40,7 @@ pub enum IssuerError {
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The certificate file has none, or one that cannot be read.
+    /// The certificate file has no certificate, or PEM that cannot be read.
     #[error(
         "{path}: no certificate chain is found here; the issuing certificate, then its chain up to the root, in PEM is expected"
     )]
@@ -47,14 +48,42 @@ pub enum IssuerError {
         /// The file.
         path: String,
     },
+    /// There is no certificate.
+    #[error("the chain has no certificate; the issuing certificate, then its chain up to the root, is expected")]
+    Empty,
+    /// A certificate that is not DER, or that no client would read.
+    #[error("the certificate number {number} of the chain is no X.509 certificate in DER")]
+    Unreadable {
+        /// Its place, counted from 1.
+        number: usize,
+    },
     /// The key is another certificate's.
-    #[error("the issuing certificate is not for this key: the first certificate of the chain must be the key's")]
-    OtherKey,
+    #[error(
+        "the chain begins with the certificate {subject:?}, which is not for the issuer's key; put the key's own certificate first"
+    )]
+    OtherKey {
+        /// The first certificate.
+        subject: String,
+    },
     /// A certificate of the chain is no CA's.
     #[error(
         "the certificate {subject:?} in the chain is not a CA certificate; the issuing certificate comes first, then its issuers"
     )]
     NotACa {
+        /// Its subject.
+        subject: String,
+    },
+    /// A CA's certificate that does not let it sign certificates, or the issuing one CRLs.
+    #[error("the certificate {subject:?} in the chain has a key usage without {missing}; have it issued with it")]
+    KeyUsage {
+        /// Its subject.
+        subject: String,
+        /// The usage.
+        missing: &'static str,
+    },
+    /// A CA that allows fewer CAs under it than there are.
+    #[error("the certificate {subject:?} in the chain does not allow so many CA certificates under it (pathLen)")]
+    PathTooLong {
         /// Its subject.
         subject: String,
     },
@@ -68,6 +97,22 @@ pub enum IssuerError {
         /// The next one.
         issuer: String,
     },
+    /// A signature that clients of today do not accept.
+    #[error(
+        "the certificate {subject:?} in the chain is signed with an algorithm that is not accepted; SHA-256, SHA-384 or SHA-512 with RSA or ECDSA, or Ed25519, is expected"
+    )]
+    SignatureAlgorithm {
+        /// The certificate.
+        subject: String,
+    },
+    /// The chain ends before the root.
+    #[error("the chain ends with {subject:?}, which is signed by {issuer:?}; append the certificates up to the root")]
+    NoRoot {
+        /// The last certificate.
+        subject: String,
+        /// Its issuer.
+        issuer: String,
+    },
     /// A certificate of the chain has expired, or is not yet valid.
     #[error("the certificate {subject:?} in the chain is valid from {not_before} to {not_after}, and it is {now}")]
     OutOfTime {
@@ -79,6 +124,14 @@ pub enum IssuerError {
         not_after: Timestamp,
         /// The time.
         now: Timestamp,
+    },
+    /// A URL that cannot stand in certificates.
+    #[error(
+        "{url:?} cannot stand in certificates; an http URL in ASCII is expected (https would need the certificate)"
+    )]
+    BadUrl {
+        /// The URL.
+        url: String,
     },
 }
 
@@ -94,7 +147,7 @@ pub enum IssueError {
     /// What was signed does not verify, or is not what was to be signed.
     #[error("the signed certificate does not hold: {0}")]
     Unsound(String),
-    /// The issuing certificate has expired.
+    /// The issuing certificate, or one above it, has expired.
     #[error("the issuing certificate expired at {not_after}")]
     Expired {
         /// When.
@@ -106,19 +159,15 @@ pub enum IssueError {
 #[derive(Debug)]
 pub struct Issuer {
     pub(crate) key: Arc<dyn SigningKey>,
-    /// The issuing certificate, then its issuers up to the root.
-    chain: Vec<Vec<u8>>,
-    pub(crate) certificate: Certificate,
+    pub(crate) chain: Chain,
     pub(crate) profile: Profile,
     /// The issuers in PEM, as they follow a leaf.
     sent_pem: String,
-    sent_der: Vec<Vec<u8>>,
 }
 
 /// A certificate that was signed and checked.
 #[derive(Clone, Debug)]
 pub struct IssuedCertificate {
-    der: Vec<u8>,
     chain_pem: String,
     chain_der: Vec<Vec<u8>>,
     serial: Serial,
@@ -129,7 +178,7 @@ pub struct IssuedCertificate {
 impl IssuedCertificate {
     /// The leaf, DER.
     pub fn der(&self) -> &[u8] {
-        &self.der
+        self.chain_der.first().map_or(&[], Vec::as_slice)
     }
 
     /// The leaf and its intermediates, PEM; the root only where it signs itself.
@@ -158,43 +207,6 @@ impl IssuedCertificate {
     }
 }
 
-/// RFC 5280 §4.1, with the signed part as it is.
-#[derive(Sequence)]
-struct Signed<'a> {
-    tbs: der::asn1::AnyRef<'a>,
-    algorithm: AlgorithmIdentifierOwned,
-    signature: BitString,
-}
-
-/// The signed part, and its signature around it.
-pub(crate) fn sign(key: &dyn SigningKey, tbs: &[u8]) -> Result<Vec<u8>, IssueError> {
-    let signature = BitString::from_bytes(&key.sign(tbs)?)?;
-    Ok(Signed { tbs: der::asn1::AnyRef::from_der(tbs)?, algorithm: key.algorithm(), signature }.to_der()?)
-}
-
-fn is_self_signed(certificate: &Certificate) -> bool {
-    certificate.tbs_certificate().subject() == certificate.tbs_certificate().issuer()
-}
-
-fn validity(certificate: &Certificate) -> (Timestamp, Timestamp) {
-    let validity = certificate.tbs_certificate().validity();
-    (encoding::timestamp(validity.not_before), encoding::timestamp(validity.not_after))
-}
-
-/// Whether `issuer`'s key signed `certificate`.
-fn is_signed_by(der: &[u8], issuer_der: &[u8], now: Timestamp) -> bool {
-    let (leaf, issuer) = (CertificateDer::from(der), CertificateDer::from(issuer_der));
-    let Ok(anchor) = webpki::anchor_from_trusted_cert(&issuer) else { return false };
-    let Ok(leaf) = webpki::EndEntityCert::try_from(&leaf) else { return false };
-    let now = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now.unix_secs()).unwrap_or(0)));
-    let usage = webpki::KeyUsage::server_auth();
-    match leaf.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &[anchor], &[], now, usage, None, None) {
-        Ok(_) => true,
-        // The signature is checked before this is found: a CA is here in a leaf's place.
-        Err(error) => matches!(error, webpki::Error::CaUsedAsEndEntity),
-    }
-}
-
 impl Issuer {
     /// An issuer with this key and chain: the issuing certificate, then its issuers up to the root, each DER.
     ///
@@ -206,39 +218,14 @@ impl Issuer {
         profile: Profile,
         now: Timestamp,
     ) -> Result<Self, IssuerError> {
-        let no_chain = || IssuerError::NoChain { path: "the chain".to_owned() };
-        let parsed: Vec<_> =
-            chain.iter().map(|it| Certificate::from_der(it)).collect::<Result<_, _>>().map_err(|_| no_chain())?;
-        let certificate = parsed.first().cloned().ok_or_else(no_chain)?;
-        let spki = certificate.tbs_certificate().subject_public_key_info().to_der().unwrap_or_default();
-        if spki != key.spki_der() {
-            return Err(IssuerError::OtherKey);
-        }
-        let subject = |certificate: &Certificate| certificate.tbs_certificate().subject().to_string();
-        for certificate in &parsed {
-            let constraints = certificate.tbs_certificate().get_extension::<BasicConstraints>();
-            if !constraints.is_ok_and(|it| it.is_some_and(|(_, it)| it.ca)) {
-                return Err(IssuerError::NotACa { subject: subject(certificate) });
-            }
-            let (not_before, not_after) = validity(certificate);
-            if now < not_before || now > not_after {
-                return Err(IssuerError::OutOfTime { subject: subject(certificate), not_before, not_after, now });
+        for url in [&profile.crl_url, &profile.issuer_url].into_iter().flatten() {
+            if !url.starts_with("http://") || !url.bytes().all(|it| it.is_ascii_graphic()) {
+                return Err(IssuerError::BadUrl { url: url.clone() });
             }
         }
-        for ((certificate, der), (issuer, issuer_der)) in
-            parsed.iter().zip(&chain).zip(parsed.iter().zip(&chain).skip(1))
-        {
-            let names_match = certificate.tbs_certificate().issuer() == issuer.tbs_certificate().subject();
-            if !names_match || !signature_holds(certificate, der, issuer, issuer_der) {
-                return Err(IssuerError::BrokenChain { subject: subject(certificate), issuer: subject(issuer) });
-            }
-        }
-        // The root stays away where it signs nothing but intermediates: the client has it (certbot refuses a chain of one).
-        let ends_in_root = parsed.last().is_some_and(is_self_signed);
-        let sent = if ends_in_root && chain.len() > 1 { chain.len() - 1 } else { chain.len() };
-        let sent_der: Vec<_> = chain.iter().take(sent).cloned().collect();
-        let sent_pem = sent_der.iter().map(|it| encoding::certificate_pem(it)).collect();
-        Ok(Self { key, chain, certificate, profile, sent_pem, sent_der })
+        let chain = Chain::new(chain, &key.spki_der(), now)?;
+        let sent_pem = chain.sent().map(|it| encoding::certificate_pem(&it.der)).collect();
+        Ok(Self { key, chain, profile, sent_pem })
     }
 
     /// Reads an issuer from files: a PKCS #8 key and a chain, PEM.
@@ -253,15 +240,20 @@ impl Issuer {
         now: Timestamp,
     ) -> Result<Self, IssuerError> {
         let key = FileKey::from_pem_file(key_file, hash)?;
-        let chain = encoding::certificates_from_pem(&files::read(cert_file)?);
-        let chain = chain.filter(|it| !it.is_empty());
-        let chain = chain.ok_or_else(|| IssuerError::NoChain { path: cert_file.display().to_string() })?;
+        let no_chain = || IssuerError::NoChain { path: cert_file.display().to_string() };
+        let text = files::read(cert_file)?;
+        let chain = CertificateDer::pem_slice_iter(text.as_bytes())
+            .map(|it| it.map(|der| der.to_vec()).map_err(|_| no_chain()))
+            .collect::<Result<Vec<_>, _>>()?;
+        if chain.is_empty() {
+            return Err(no_chain());
+        }
         Self::new(Arc::new(key), chain, profile, now)
     }
 
     /// The issuing certificate, DER.
     pub fn certificate_der(&self) -> &[u8] {
-        self.chain.first().map_or(&[], Vec::as_slice)
+        &self.chain.issuing().der
     }
 
     /// The issuing certificate, PEM.
@@ -271,12 +263,16 @@ impl Issuer {
 
     /// The last certificate of the chain, DER: what clients must trust.
     pub fn root_der(&self) -> &[u8] {
-        self.chain.last().map_or(&[], Vec::as_slice)
+        &self.chain.root().der
     }
 
-    /// When the issuing certificate ends.
+    /// When the issuing certificate ends, or the first one above it that ends earlier.
     pub fn not_after(&self) -> Timestamp {
-        validity(&self.certificate).1
+        self.chain.validity().1
+    }
+
+    pub(crate) const fn certificate(&self) -> &Certificate {
+        &self.chain.issuing().certificate
     }
 
     /// The exact TBSCertificate, DER, for a CSR. Whoever signs it makes the same certificate.
@@ -287,33 +283,39 @@ impl Issuer {
         leaf::prepare(self, csr, serial, now)
     }
 
-    /// Signs a TBSCertificate that [`Self::prepare`] made, and checks the outcome before anyone sees it.
+    /// Signs a TBSCertificate that [`Self::prepare`] made, and checks the outcome before anyone sees it: the octets are
+    /// those prepared, and webpki accepts the certificate under ours, as a server's and a client's, for each name.
     ///
     /// # Errors
     /// Where the key fails, or what was signed does not verify.
     pub fn sign(&self, tbs: &[u8]) -> Result<IssuedCertificate, IssueError> {
-        let der = sign(&*self.key, tbs)?;
-        let unsound = |what: &str| IssueError::Unsound(what.to_owned());
-        let parsed = Certificate::from_der(&der).map_err(|_| unsound("it cannot be parsed"))?;
-        if parsed.tbs_certificate().to_der()? != tbs {
-            return Err(unsound("it is not what was prepared"));
-        }
-        let (not_before, not_after) = validity(&parsed);
-        let within = not_before.plus(Duration::from_secs(1)).min(not_after);
-        if !is_signed_by(&der, self.certificate_der(), within) {
-            return Err(unsound("its signature, validity or usage does not verify"));
-        }
-        let serial = Serial::from_der_content(parsed.tbs_certificate().serial_number().as_bytes());
+        let der = signed::sign_unchecked(&*self.key, tbs)?;
+        let certificate = self.check(&der).map_err(IssueError::Unsound)?;
+        let (not_before, not_after) = certificate.validity();
         let chain_pem = format!("{}{}", encoding::certificate_pem(&der), self.sent_pem);
-        let chain_der = std::iter::once(der.clone()).chain(self.sent_der.iter().cloned()).collect();
-        Ok(IssuedCertificate {
-            der,
-            chain_pem,
-            chain_der,
-            serial: serial.ok_or_else(|| unsound("its serial number is too long"))?,
-            not_before,
-            not_after,
-        })
+        let chain_der = std::iter::once(der).chain(self.chain.sent().map(|it| it.der.clone())).collect();
+        Ok(IssuedCertificate { chain_pem, chain_der, serial: certificate.serial(), not_before, not_after })
+    }
+
+    fn check(&self, der: &[u8]) -> Result<KnownCertificate, String> {
+        let certificate = KnownCertificate::parse(der).ok_or("it is not of the form that we issue")?;
+        let issuing = CertificateDer::from(self.certificate_der());
+        let anchor = webpki::anchor_from_trusted_cert(&issuing).map_err(|error| error.to_string())?;
+        let leaf = CertificateDer::from(der);
+        let leaf = EndEntityCert::try_from(&leaf).map_err(|error| error.to_string())?;
+        // Somebody may sign long after it was prepared: it is checked at a time at which it is valid.
+        let seconds = u64::try_from(certificate.validity().0.unix_secs()).unwrap_or(0);
+        let within = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        leaf.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &[anchor], &[], within, ServerAndClient, None, None)
+            .map_err(|error| error.to_string())?;
+        if certificate.names().is_empty() {
+            return Err("it has no names".to_owned());
+        }
+        for name in certificate.names() {
+            let name = server_name(name).ok_or_else(|| format!("{name} is no name that clients ask for"))?;
+            leaf.verify_is_valid_for_subject_name(&name).map_err(|error| error.to_string())?;
+        }
+        Ok(certificate)
     }
 
     /// A certificate for a server of our own, with a new P-256 key (PKCS #8, DER).
@@ -332,9 +334,27 @@ impl Issuer {
     }
 }
 
-/// Whether a CA certificate is signed by the next one of its chain. The time is the certificate's own: it is judged
-/// elsewhere.
-fn signature_holds(certificate: &Certificate, der: &[u8], issuer: &Certificate, issuer_der: &[u8]) -> bool {
-    let (start, issuer_start) = (validity(certificate).0, validity(issuer).0);
-    is_signed_by(der, issuer_der, start.max(issuer_start))
+/// What a client would ask for under this name.
+fn server_name(name: &Identifier) -> Option<ServerName<'static>> {
+    match name {
+        Identifier::Dns(name) => ServerName::try_from(name.as_str().to_owned()).ok(),
+        Identifier::Wildcard(base) => ServerName::try_from(format!("a.{base}")).ok(),
+        Identifier::Ip(address) => Some(ServerName::IpAddress((*address).into())),
+    }
+}
+
+/// Both usages, so that the signature is verified once.
+struct ServerAndClient;
+
+impl ExtendedKeyUsageValidator for ServerAndClient {
+    fn validate(&self, present: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        let present: Vec<Vec<usize>> = present.map(|it| it.map(|it| it.to_decoded_oid())).collect::<Result<_, _>>()?;
+        for required in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
+            if !present.iter().any(|it| it.iter().copied().eq(required.oid_values())) {
+                let context = webpki::RequiredEkuNotFoundContext { required, present };
+                return Err(webpki::Error::RequiredEkuNotFoundContext(context));
+            }
+        }
+        Ok(())
+    }
 }

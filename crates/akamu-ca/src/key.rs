@@ -83,11 +83,35 @@ pub enum KeyError {
     /// Its file.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The text is no PKCS #8 key of a kind that is supported.
-    #[error(
-        "{path}: no private key is found here; PKCS #8 in PEM (\"BEGIN PRIVATE KEY\") with EC P-256, EC P-384, RSA 2048 to 4096 or Ed25519 is expected"
-    )]
+    /// No key in PEM.
+    #[error("{path}: no private key is found here; PKCS #8 in PEM (\"BEGIN PRIVATE KEY\") is expected")]
     NotAKey {
+        /// The file.
+        path: String,
+    },
+    /// A key that asks for a passphrase.
+    #[error(
+        "{path}: the private key is encrypted; decrypt it into a file of mode 0600: openssl pkcs8 -in {path} -out KEYFILE"
+    )]
+    Encrypted {
+        /// The file.
+        path: String,
+    },
+    /// Another format than PKCS #8.
+    #[error(
+        "{path}: \"BEGIN {label}\" is found here, PKCS #8 is expected; convert it: openssl pkcs8 -topk8 -nocrypt -in {path} -out KEYFILE"
+    )]
+    OtherFormat {
+        /// The file.
+        path: String,
+        /// What stands after BEGIN.
+        label: String,
+    },
+    /// A key of another kind or size.
+    #[error(
+        "{path}: the private key is of a kind that is not supported; use EC P-256, EC P-384, RSA 2048 to 4096 or Ed25519"
+    )]
+    Unsupported {
         /// The file.
         path: String,
     },
@@ -114,6 +138,7 @@ pub trait SigningKey: Send + Sync + fmt::Debug {
 /// A key from a file, held in memory.
 pub struct FileKey {
     pair: Pair,
+    spki_der: Vec<u8>,
     hash: HashAlg,
 }
 
@@ -132,6 +157,16 @@ const RSA_SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.11354
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 
 impl FileKey {
+    fn new(pair: Pair, hash: HashAlg) -> Option<Self> {
+        let spki: PublicKeyX509Der<'_> = match &pair {
+            Pair::P256(key) | Pair::P384(key) => key.public_key().as_der().ok()?,
+            Pair::Rsa(key) => key.public_key().as_der().ok()?,
+            Pair::Ed25519(key) => key.public_key().as_der().ok()?,
+        };
+        let spki_der = spki.as_ref().to_vec();
+        Some(Self { pair, spki_der, hash })
+    }
+
     /// Makes a key.
     ///
     /// # Errors
@@ -146,7 +181,7 @@ impl FileKey {
             KeyType::Rsa4096 => rsa(KeySize::Rsa4096),
             KeyType::Ed25519 => Ed25519KeyPair::generate().map(Pair::Ed25519),
         };
-        Ok(Self { pair: pair.map_err(|_| KeyError::Failed("be made"))?, hash })
+        pair.ok().and_then(|it| Self::new(it, hash)).ok_or(KeyError::Failed("be made"))
     }
 
     /// Reads a PKCS #8 key, DER.
@@ -162,7 +197,7 @@ impl FileKey {
         {
             return None;
         }
-        Some(Self { pair, hash })
+        Self::new(pair, hash)
     }
 
     /// Reads a PKCS #8 key in PEM from a file that nobody else can read.
@@ -171,12 +206,21 @@ impl FileKey {
     /// What is wrong with the file, and what to do.
     pub fn from_pem_file(path: &Path, hash: HashAlg) -> Result<Self, KeyError> {
         let text = files::read_key(path)?;
-        let not_a_key = || KeyError::NotAKey { path: path.display().to_string() };
-        let (label, der) = der::pem::decode_vec(text.as_bytes()).map_err(|_| not_a_key())?;
-        if label != "PRIVATE KEY" {
-            return Err(not_a_key());
+        let path = || path.display().to_string();
+        // OpenSSL writes the curve's name before an EC key.
+        let start = text.find("-----BEGIN ").filter(|_| !text.contains("-----BEGIN EC PARAMETERS-----"));
+        let start = start.or_else(|| text.find("-----BEGIN EC PRIVATE KEY-----"));
+        let block = start.and_then(|start| text.get(start..)).ok_or_else(|| KeyError::NotAKey { path: path() })?;
+        match der::pem::decode_label(block.as_bytes()) {
+            Ok("PRIVATE KEY") => {}
+            Ok("ENCRYPTED PRIVATE KEY") => return Err(KeyError::Encrypted { path: path() }),
+            Ok(label @ ("EC PRIVATE KEY" | "RSA PRIVATE KEY")) => {
+                return Err(KeyError::OtherFormat { path: path(), label: label.to_owned() });
+            }
+            _ => return Err(KeyError::NotAKey { path: path() }),
         }
-        Self::from_pkcs8(&der, hash).ok_or_else(not_a_key)
+        let (_, der) = der::pem::decode_vec(block.as_bytes()).map_err(|_| KeyError::NotAKey { path: path() })?;
+        Self::from_pkcs8(&der, hash).ok_or_else(|| KeyError::Unsupported { path: path() })
     }
 
     /// The key as PKCS #8, DER.
@@ -205,12 +249,7 @@ impl FileKey {
 
 impl SigningKey for FileKey {
     fn spki_der(&self) -> Vec<u8> {
-        let der = |key: Result<PublicKeyX509Der<'_>, _>| key.map(|it| it.as_ref().to_vec()).unwrap_or_default();
-        match &self.pair {
-            Pair::P256(key) | Pair::P384(key) => der(key.public_key().as_der().map_err(drop)),
-            Pair::Rsa(key) => der(key.public_key().as_der().map_err(drop)),
-            Pair::Ed25519(key) => der(key.public_key().as_der().map_err(drop)),
-        }
+        self.spki_der.clone()
     }
 
     fn algorithm(&self) -> AlgorithmIdentifierOwned {

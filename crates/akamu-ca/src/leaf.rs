@@ -5,40 +5,42 @@ use std::time::Duration;
 use akamu_proto::{Identifier, Timestamp};
 use der::asn1::{Ia5String, ObjectIdentifier};
 use der::flagset::FlagSet;
-use der::{Decode as _, Encode as _, Sequence};
+use der::{Any, Decode as _, Encode as _, Sequence};
 use x509_cert::Version;
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::crl::dp::DistributionPoint;
 use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
 use x509_cert::ext::pkix::{
     AccessDescription, AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints,
-    ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName, SubjectKeyIdentifier,
+    ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectKeyIdentifier,
 };
 use x509_cert::name::Name;
 use x509_cert::serial_number::SerialNumber;
-use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
+use x509_cert::spki::AlgorithmIdentifierOwned;
 use x509_cert::time::Validity;
 
-use crate::csr::{Csr, PublicKeyKind};
+use crate::csr::Csr;
 use crate::encoding::{self, extension};
 use crate::issuer::{IssueError, Issuer};
-use crate::key::{FileKey, SigningKey};
+use crate::key::{FileKey, KeyError, SigningKey};
+use crate::public_key::PublicKey;
 use crate::serial::Serial;
+use crate::subject_alt_name;
 
 /// How far the start of validity lies back: clients' clocks are wrong.
-const BACKDATE: Duration = Duration::from_secs(3_600);
+pub(crate) const BACKDATE: Duration = Duration::from_secs(3_600);
 
 pub(crate) const SUBJECT_KEY_IDENTIFIER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.14");
 pub(crate) const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
-const SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
+pub(crate) const SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
 pub(crate) const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
 const CRL_DISTRIBUTION_POINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.31");
 pub(crate) const AUTHORITY_KEY_IDENTIFIER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.35");
-const EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37");
+pub(crate) const EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37");
 const AUTHORITY_INFORMATION_ACCESS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.1.1");
 const CA_ISSUERS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.2");
-const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
-const CLIENT_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
+pub(crate) const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
+pub(crate) const CLIENT_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
 
 /// TBSCertificate (RFC 5280 §4.1), to be written.
 #[derive(Sequence)]
@@ -50,16 +52,16 @@ pub(crate) struct Tbs {
     pub(crate) issuer: Name,
     pub(crate) validity: Validity,
     pub(crate) subject: Name,
-    pub(crate) subject_public_key_info: SubjectPublicKeyInfoOwned,
+    pub(crate) subject_public_key_info: Any,
     #[asn1(context_specific = "3", tag_mode = "EXPLICIT", optional = "true")]
     pub(crate) extensions: Option<Vec<Extension>>,
 }
 
 /// The authority key identifier that says which key signs.
 pub(crate) fn authority_key_identifier(issuer: &Issuer) -> Result<Extension, IssueError> {
-    let spki = issuer.certificate.tbs_certificate().subject_public_key_info();
+    let spki = issuer.certificate().tbs_certificate().subject_public_key_info();
     // The issuer's own subject key identifier, however it was made.
-    let key_identifier = match issuer.certificate.tbs_certificate().get_extension::<SubjectKeyIdentifier>() {
+    let key_identifier = match issuer.certificate().tbs_certificate().get_extension::<SubjectKeyIdentifier>() {
         Ok(Some((_, identifier))) => identifier.0,
         _ => encoding::key_identifier(spki.subject_public_key.raw_bytes())?,
     };
@@ -72,19 +74,13 @@ pub(crate) fn authority_key_identifier(issuer: &Issuer) -> Result<Extension, Iss
 }
 
 struct Subject<'a> {
-    spki: &'a SubjectPublicKeyInfoOwned,
-    is_rsa: bool,
+    key: &'a PublicKey,
     common_name: Option<&'a str>,
     names: Vec<&'a Identifier>,
 }
 
 pub(crate) fn prepare(issuer: &Issuer, csr: &Csr, serial: Serial, now: Timestamp) -> Result<Vec<u8>, IssueError> {
-    let subject = Subject {
-        spki: &csr.spki,
-        is_rsa: csr.kind == PublicKeyKind::Rsa,
-        common_name: csr.common_name.as_deref(),
-        names: csr.names().collect(),
-    };
+    let subject = Subject { key: &csr.key, common_name: csr.common_name.as_deref(), names: csr.names().collect() };
     tbs(issuer, &subject, serial, now)
 }
 
@@ -95,42 +91,36 @@ pub(crate) fn prepare_for_key(
     serial: Serial,
     now: Timestamp,
 ) -> Result<Vec<u8>, IssueError> {
-    let spki = SubjectPublicKeyInfoOwned::from_der(&key.spki_der())?;
-    let subject = Subject { spki: &spki, is_rsa: false, common_name: None, names: names.iter().collect() };
+    let key = PublicKey::parse(&key.spki_der()).map_err(|_| KeyError::Failed("be written"))?;
+    let subject = Subject { key: &key, common_name: None, names: names.iter().collect() };
     tbs(issuer, &subject, serial, now)
 }
 
 fn tbs(issuer: &Issuer, subject: &Subject<'_>, serial: Serial, now: Timestamp) -> Result<Vec<u8>, IssueError> {
-    let issuer_end = issuer.not_after();
-    if now >= issuer_end {
-        return Err(IssueError::Expired { not_after: issuer_end });
+    let (start, end) = issuer.chain.validity();
+    if now >= end {
+        return Err(IssueError::Expired { not_after: end });
     }
-    let issuer_start = encoding::timestamp(issuer.certificate.tbs_certificate().validity().not_before);
-    let not_before = now.minus(BACKDATE).floor_secs().max(issuer_start);
-    let not_after = now.plus(issuer.profile.validity).floor_secs().min(issuer_end);
+    let not_before = now.minus(BACKDATE).floor_secs().max(start);
+    let not_after = now.plus(issuer.profile.validity).floor_secs().min(end);
     let subject_name = match subject.common_name {
         Some(name) => encoding::distinguished_name(None, name)?,
         None => Name::default(),
     };
     let has_empty_subject = subject_name.is_empty();
     let mut usages: FlagSet<KeyUsages> = KeyUsages::DigitalSignature.into();
-    if subject.is_rsa {
+    if subject.key.is_rsa() {
         usages |= KeyUsages::KeyEncipherment;
     }
-    let alternative: Vec<GeneralName> =
-        subject.names.iter().map(|it| encoding::general_name(it)).collect::<Result<_, _>>()?;
+    let alternative_names = subject_alt_name::build(subject.names.iter().copied())?;
     let mut extensions = vec![
         authority_key_identifier(issuer)?,
-        extension(
-            SUBJECT_KEY_IDENTIFIER,
-            false,
-            &SubjectKeyIdentifier(encoding::key_identifier(subject.spki.subject_public_key.raw_bytes())?),
-        )?,
+        extension(SUBJECT_KEY_IDENTIFIER, false, &SubjectKeyIdentifier(encoding::key_identifier(subject.key.bits())?))?,
         extension(KEY_USAGE, true, &KeyUsage(usages))?,
         extension(EXTENDED_KEY_USAGE, false, &ExtendedKeyUsage(vec![SERVER_AUTH, CLIENT_AUTH]))?,
         extension(BASIC_CONSTRAINTS, true, &BasicConstraints { ca: false, path_len_constraint: None })?,
         // RFC 5280 §4.2.1.6: critical where the subject is empty.
-        extension(SUBJECT_ALT_NAME, has_empty_subject, &SubjectAltName(alternative))?,
+        extension(SUBJECT_ALT_NAME, has_empty_subject, &alternative_names)?,
     ];
     let url = |url: &str| Ia5String::new(url).map(GeneralName::UniformResourceIdentifier);
     if let Some(crl_url) = &issuer.profile.crl_url {
@@ -149,10 +139,10 @@ fn tbs(issuer: &Issuer, subject: &Subject<'_>, serial: Serial, now: Timestamp) -
         version: Version::V3,
         serial_number: SerialNumber::new(serial.as_octets())?,
         signature: issuer.key.algorithm(),
-        issuer: issuer.certificate.tbs_certificate().subject().clone(),
+        issuer: issuer.certificate().tbs_certificate().subject().clone(),
         validity: Validity::new(encoding::time(not_before)?, encoding::time(not_after)?),
         subject: subject_name,
-        subject_public_key_info: subject.spki.clone(),
+        subject_public_key_info: Any::from_der(subject.key.spki_der())?,
         extensions: Some(extensions),
     };
     Ok(tbs.to_der()?)

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod certificate;
+mod chain;
+mod compromised_key;
 mod crl;
 mod csr;
 mod encoding;
@@ -9,14 +11,18 @@ mod first_run;
 mod issuer;
 mod key;
 mod leaf;
+mod public_key;
 mod serial;
+mod signed;
+mod subject_alt_name;
 mod weak_rsa;
 
 pub use certificate::KnownCertificate;
 pub use crl::Revoked;
-pub use csr::{Csr, CsrError, MAX_CSR_OCTETS, MAX_NAMES};
+pub use csr::{Csr, CsrError, MAX_CSR_OCTETS};
 pub use files::FileError;
 pub use first_run::{Authority, FirstRun, FirstRunError};
 pub use issuer::{IssueError, IssuedCertificate, Issuer, IssuerError, Profile};
 pub use key::{FileKey, HashAlg, KeyError, KeyType, SigningKey};
 pub use serial::Serial;
+pub use subject_alt_name::MAX_NAMES;

@@ -21,8 +21,12 @@ impl Serial {
         &self.0
     }
 
-    /// The number of a certificate: its INTEGER's content, padded to 16 octets. `None` where it is longer.
+    /// The number of a certificate: its INTEGER's content, padded to 16 octets. `None` where it is none of ours: empty,
+    /// longer, negative or zero.
     pub fn from_der_content(content: &[u8]) -> Option<Self> {
+        if content.first().is_none_or(|it| it & 0x80 != 0) || content.iter().all(|it| *it == 0) {
+            return None;
+        }
         let mut octets = [0; 16];
         let start = octets.len().checked_sub(content.len())?;
         octets.get_mut(start..)?.copy_from_slice(content);
@@ -44,7 +48,9 @@ mod tests {
     fn a_serial_is_positive() {
         assert_eq!(Serial::from_random([0xff; 16]).as_octets()[0], 0x7f);
         assert_ne!(Serial::from_random([0; 16]).as_octets(), &[0; 16]);
-        assert_eq!(Serial::from_der_content(&[0; 17]), None);
+        for foreign in [&[][..], &[0], &[0x80], &[0xff; 16], &[1; 17]] {
+            assert_eq!(Serial::from_der_content(foreign), None, "{foreign:?}");
+        }
         assert_eq!(Serial::from_der_content(&[1, 2]).unwrap().to_string(), "00000000000000000000000000000102");
     }
 }

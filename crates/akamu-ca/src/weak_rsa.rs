@@ -66,17 +66,7 @@ fn has_close_primes(modulus: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aws_lc_rs::rsa::KeySize;
-    use aws_lc_rs::signature::{KeyPair as _, RsaKeyPair};
-    use der::Decode as _;
     use num_bigint::BigUint;
-
-    #[test]
-    fn a_sound_key_has_no_weakness() {
-        let key = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
-        let public = crate::csr::RsaPublicKey::from_der(key.public_key().as_ref()).unwrap();
-        assert_eq!(weakness(public.modulus.as_bytes()), None);
-    }
 
     #[test]
     fn small_factors_are_found() {

@@ -1,0 +1,146 @@
+//! The first run and every later one.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use akamu_ca::{Authority, FileKey, FirstRun, FirstRunError, HashAlg, KeyType, SigningKey as _};
+use der::Decode as _;
+use x509_cert::Certificate;
+
+use crate::support::{ca, first_run, now, profile, random};
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+fn files(directory: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(directory).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_first_run_makes_these_files_and_no_other() {
+    let ca = ca(KeyType::EcP256);
+    let at = |name: &str| ca.directory.path().join(name);
+    assert_eq!(files(ca.directory.path()), ["keys", "root.pem"]);
+    assert_eq!(files(&at("keys")), ["issuing.key", "issuing.pem", "root.key"]);
+    assert_eq!(mode(&at("keys")), 0o700);
+    assert_eq!(mode(&at("keys/root.key")), 0o600);
+    assert_eq!(mode(&at("keys/issuing.key")), 0o600);
+    assert_eq!(mode(&at("root.pem")), 0o644);
+    let root = std::fs::read_to_string(at("root.pem")).unwrap();
+    let chain = std::fs::read_to_string(at("keys/issuing.pem")).unwrap();
+    assert_eq!(chain, ca.issuer.certificate_pem() + &root);
+    // The keys are those of the certificates.
+    for (key, der) in [("keys/root.key", ca.issuer.root_der()), ("keys/issuing.key", ca.issuer.certificate_der())] {
+        let key = FileKey::from_pem_file(&at(key), HashAlg::Sha256).unwrap();
+        let certificate = Certificate::from_der(der).unwrap();
+        let spki = der::Encode::to_der(certificate.tbs_certificate().subject_public_key_info()).unwrap();
+        assert_eq!(spki, key.spki_der());
+    }
+}
+
+#[test]
+fn a_later_run_finds_the_same_ca_also_without_the_roots_key() {
+    let ca = ca(KeyType::Ed25519);
+    let authority = Authority::new(ca.directory.path());
+    assert!(authority.exists());
+    let load = || authority.load(profile(), HashAlg::Sha256, now()).unwrap();
+    assert_eq!(load().certificate_der(), ca.issuer.certificate_der());
+    std::fs::remove_file(ca.directory.path().join("keys/root.key")).unwrap();
+    assert_eq!(load().root_der(), ca.issuer.root_der());
+}
+
+#[test]
+fn keys_are_never_overwritten() {
+    let ca = ca(KeyType::EcP256);
+    let again =
+        Authority::new(ca.directory.path()).create(&first_run(KeyType::EcP256), profile(), &mut random(), now());
+    assert!(matches!(again, Err(FirstRunError::Exists { path }) if path == ca.directory.path().join("keys")));
+    // A keys/ that is empty too: somebody may be about to restore into it.
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("keys")).unwrap();
+    let again = Authority::new(directory.path()).create(&first_run(KeyType::EcP256), profile(), &mut random(), now());
+    assert!(matches!(again, Err(FirstRunError::Exists { .. })));
+    assert_eq!(files(directory.path()), ["keys"]);
+}
+
+#[test]
+fn a_first_run_that_was_cut_off_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new(directory.path());
+    let create = || authority.create(&first_run(KeyType::EcP256), profile(), &mut random(), now()).unwrap();
+    // Cut off while the keys were made.
+    std::fs::create_dir(directory.path().join("keys.new")).unwrap();
+    std::fs::write(directory.path().join("keys.new/root.key"), "half").unwrap();
+    assert!(!authority.exists());
+    let issuer = create();
+    assert_eq!(files(directory.path()), ["keys", "root.pem"]);
+    // Cut off before root.pem, or while it was written.
+    std::fs::rename(directory.path().join("root.pem"), directory.path().join("root.new")).unwrap();
+    let root = std::fs::read_to_string(directory.path().join("root.new")).unwrap();
+    let loaded = authority.load(profile(), HashAlg::Sha256, now()).unwrap();
+    assert_eq!(loaded.root_der(), issuer.root_der());
+    assert_eq!(files(directory.path()), ["keys", "root.pem"]);
+    assert_eq!(std::fs::read_to_string(directory.path().join("root.pem")).unwrap(), root);
+}
+
+#[test]
+fn root_pem_is_always_the_issuers_root() {
+    let (ca, other) = (ca(KeyType::EcP256), ca(KeyType::EcP256));
+    let path = ca.directory.path().join("root.pem");
+    let ours = std::fs::read_to_string(&path).unwrap();
+    for text in [std::fs::read_to_string(other.directory.path().join("root.pem")).unwrap(), String::new()] {
+        std::fs::write(&path, text).unwrap();
+        Authority::new(ca.directory.path()).load(profile(), HashAlg::Sha256, now()).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), ours);
+    }
+    // It is not written where it is right: on a file system that is read-only too there is a start.
+    let before = std::fs::metadata(&path).unwrap().modified().unwrap();
+    Authority::new(ca.directory.path()).load(profile(), HashAlg::Sha256, now()).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().modified().unwrap(), before);
+}
+
+#[test]
+fn names_that_cannot_stand_in_a_certificate_are_refused() {
+    let create = |common_name: &str, organization: Option<&str>| {
+        let directory = tempfile::tempdir().unwrap();
+        let first_run = FirstRun {
+            common_name: common_name.to_owned(),
+            organization: organization.map(str::to_owned),
+            ..first_run(KeyType::EcP256)
+        };
+        let made = Authority::new(directory.path()).create(&first_run, profile(), &mut random(), now());
+        made.map(|it| Certificate::from_der(it.root_der()).unwrap().tbs_certificate().subject().to_string())
+    };
+    let refused = |common_name: &str, organization: Option<&str>| match create(common_name, organization) {
+        Err(FirstRunError::Name { key, limit, .. }) => (key, limit),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused("", None), ("ca.common_name", 53));
+    assert_eq!(refused(&"n".repeat(54), None), ("ca.common_name", 53));
+    assert_eq!(refused("line\nbreak", None), ("ca.common_name", 53));
+    assert_eq!(refused("Example", Some("")), ("ca.organization", 64));
+    assert_eq!(refused("Example", Some(&"o".repeat(65))), ("ca.organization", 64));
+    for name in [&"ü".repeat(53), " a, b=c+d;\\,<#> ", "#", "CN=x,O=y"] {
+        let subject = create(name, Some(&"o".repeat(64))).unwrap();
+        assert!(subject.starts_with("CN=") && subject.ends_with(&"o".repeat(64)), "{subject}");
+    }
+}
+
+#[test]
+fn the_words_of_the_configuration_are_read() {
+    for name in ["ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096", "ed25519"] {
+        assert!(name.parse::<KeyType>().is_ok(), "{name}");
+    }
+    for name in ["sha256", "sha384", "sha512"] {
+        assert!(name.parse::<HashAlg>().is_ok(), "{name}");
+    }
+    assert_eq!(
+        "EC-P256".parse::<KeyType>().unwrap_err(),
+        "\"EC-P256\": ec-p256, ec-p384, rsa-2048, rsa-3072, rsa-4096 or ed25519 is expected"
+    );
+    assert_eq!("sha1".parse::<HashAlg>().unwrap_err(), "\"sha1\": sha256, sha384 or sha512 is expected");
+}

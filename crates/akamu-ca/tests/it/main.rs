@@ -1,0 +1,13 @@
+//! What the crate promises, on certificates that it makes and requests that come from elsewhere.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod chain;
+mod crl;
+mod csr;
+mod first_run;
+mod issuance;
+mod key_file;
+mod openssl;
+mod profile;
+mod support;
