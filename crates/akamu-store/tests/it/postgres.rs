@@ -226,17 +226,19 @@ async fn operations_on_one_order_never_wait_for_each_other_in_a_ring() {
     let Some(place) = Place::postgres() else { return };
     let database = Database::new(place).await;
     let (store, _) = database.another_replica(Duration::ZERO).await;
-    for _ in 0..10 {
+    for _ in 0..20 {
         let owner = account(&store).await;
-        let order = scene::order(&store, owner, &["a.example", "b.example", "c.example"]).await;
+        let order = scene::order(&store, owner, &["a.example", "b.example"]).await;
         let mut tasks = Vec::new();
-        for id in &order.authorizations[..2] {
-            let held = begin(&store, owner, *id).await;
-            let store = store.clone();
-            tasks.push(tokio::spawn(async move { drop(record(&store, held, VALID).await) }));
+        for id in order.authorizations.clone() {
+            let held = begin(&store, owner, id).await;
+            let other = store.clone();
+            tasks.push(tokio::spawn(async move { drop(record(&other, held, VALID).await) }));
+            let other = store.clone();
+            tasks.push(tokio::spawn(async move {
+                drop(other.authorization_deactivate(owner, id, NOW).await.unwrap());
+            }));
         }
-        let (other, third) = (store.clone(), order.authorizations[2]);
-        tasks.push(tokio::spawn(async move { drop(other.authorization_deactivate(owner, third, NOW).await.unwrap()) }));
         let other = store.clone();
         tasks.push(tokio::spawn(async move { drop(other.account_deactivate(owner, NOW).await.unwrap()) }));
         let other = store.clone();
