@@ -82,10 +82,14 @@ mod tests {
     #[test]
     fn what_was_promised_happens_once_when_dropped() {
         let count = Arc::new(AtomicU32::new(0));
-        let counted = Arc::clone(&count);
-        let outer = Undone::at_the_end(move || _ = counted.fetch_add(1, Ordering::Relaxed));
-        let counted = Arc::clone(&count);
-        drop(Undone::at_the_end(move || _ = counted.fetch_add(10, Ordering::Relaxed)));
+        let adds = |number| {
+            let count = Arc::clone(&count);
+            Undone::at_the_end(move || {
+                count.fetch_add(number, Ordering::Relaxed);
+            })
+        };
+        let outer = adds(1);
+        drop(adds(10));
         assert_eq!(count.load(Ordering::Relaxed), 10);
         drop(outer);
         assert_eq!(count.load(Ordering::Relaxed), 11);
