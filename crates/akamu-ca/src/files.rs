@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// The largest file that is read.
@@ -77,6 +77,8 @@ fn effective_user() -> u32 {
 /// Writes a new file, durably; one that is there already is an error.
 pub(crate) fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), FileError> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(io(path))?;
+    // Exactly this mode: under the umask 077 that services like to have, nobody else could read root.pem.
+    file.set_permissions(std::fs::Permissions::from_mode(mode)).map_err(io(path))?;
     file.write_all(text.as_bytes()).map_err(io(path))?;
     file.sync_all().map_err(io(path))
 }

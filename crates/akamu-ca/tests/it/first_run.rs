@@ -43,6 +43,16 @@ fn the_first_run_makes_these_files_and_no_other() {
 }
 
 #[test]
+fn the_modes_do_not_depend_on_the_umask() {
+    // In a process of its own: the umask is the whole process's.
+    let script = "umask 077 && exec \"$0\" --exact first_run::the_first_run_makes_these_files_and_no_other";
+    let test = std::env::current_exe().unwrap();
+    let output = std::process::Command::new("sh").args(["-c", script]).arg(test).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[test]
 fn a_later_run_finds_the_same_ca_also_without_the_roots_key() {
     let ca = ca(KeyType::Ed25519);
     let authority = Authority::new(ca.directory.path());
