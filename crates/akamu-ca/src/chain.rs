@@ -1,13 +1,17 @@
 //! The issuing certificate and its chain up to the root (RFC 5280 §6.1), checked once, when the issuer is loaded.
 
 use akamu_proto::Timestamp;
+use der::asn1::ObjectIdentifier;
 use der::{Decode as _, Encode as _};
 use x509_cert::Certificate;
-use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
+use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, NameConstraints};
 
 use crate::encoding;
 use crate::issuer::IssuerError;
+use crate::leaf::SERVER_AUTH;
 use crate::signed::{SignatureError, Signed};
+
+const ANY_EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
 
 /// Checked CA certificates: the issuing one, then each one's issuer, the root last.
 #[derive(Debug)]
@@ -57,6 +61,11 @@ impl Chain {
         std::iter::once(&self.issuing).chain(&self.above)
     }
 
+    /// The CA certificates above the issuing one that constrain names: what is under all of them must keep to each.
+    pub(crate) fn name_constraining(&self) -> impl Iterator<Item = &CaCertificate> {
+        self.above.iter().filter(|it| it.constrains_names())
+    }
+
     pub(crate) const fn issuing(&self) -> &CaCertificate {
         &self.issuing
     }
@@ -101,6 +110,11 @@ impl CaCertificate {
         encoding::validity(&self.certificate)
     }
 
+    fn constrains_names(&self) -> bool {
+        // One that cannot be read does so too: webpki judges it.
+        !matches!(self.certificate.tbs_certificate().get_extension::<NameConstraints>(), Ok(None))
+    }
+
     /// Whether it may sign what is here: `below` CA certificates between it and a leaf.
     fn check(&self, below: usize, now: Timestamp) -> Result<(), IssuerError> {
         let tbs = self.certificate.tbs_certificate();
@@ -118,6 +132,12 @@ impl CaCertificate {
             if below == 0 && !usage.crl_sign() {
                 return Err(IssuerError::KeyUsage { subject: subject(), missing: "cRLSign" });
             }
+        }
+        // RFC 5280 §4.2.1.12 speaks of leaves; verifiers hold a CA's certificate to it too.
+        let extended =
+            tbs.get_extension::<ExtendedKeyUsage>().map_err(|_| IssuerError::NotACa { subject: subject() })?;
+        if extended.is_some_and(|(_, it)| !it.0.iter().any(|it| [SERVER_AUTH, ANY_EXTENDED_KEY_USAGE].contains(it))) {
+            return Err(IssuerError::KeyUsage { subject: subject(), missing: "serverAuth (extended)" });
         }
         let (not_before, not_after) = self.validity();
         if now < not_before || now > not_after {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use akamu_proto::{Identifier, Timestamp};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage};
 use x509_cert::Certificate;
 
@@ -306,8 +306,18 @@ impl Issuer {
         // Somebody may sign long after it was prepared: it is checked at a time at which it is valid.
         let seconds = u64::try_from(certificate.validity().0.unix_secs()).unwrap_or(0);
         let within = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        leaf.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &[anchor], &[], within, ServerAndClient, None, None)
-            .map_err(|error| error.to_string())?;
+        let verify = |anchor: TrustAnchor<'_>| {
+            leaf.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &[anchor], &[], within, ServerAndClient, None, None)
+                .map(drop)
+                .map_err(|error| error.to_string())
+        };
+        // Each further one, with the constraints of a CA above: rare, and a signature more.
+        for above in self.chain.name_constraining() {
+            let above = CertificateDer::from(above.der.as_slice());
+            let above = webpki::anchor_from_trusted_cert(&above).map_err(|error| error.to_string())?;
+            verify(TrustAnchor { name_constraints: above.name_constraints, ..anchor.clone() })?;
+        }
+        verify(anchor)?;
         if certificate.names().is_empty() {
             return Err("it has no names".to_owned());
         }

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use akamu_ca::{FileKey, HashAlg, Issuer, IssuerError, KeyType, Profile, SigningKey as _};
+use akamu_ca::{FileKey, HashAlg, IssueError, Issuer, IssuerError, KeyType, Profile, SigningKey as _};
 use akamu_proto::Timestamp;
 use der::Decode as _;
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyIdMethod,
+    KeyUsagePurpose, NameConstraints,
+};
 
 use crate::support::{DAY, ca, key, now, profile, request_for_names, serial};
 
@@ -269,4 +272,62 @@ fn files_are_read_with_text_and_other_blocks_between_the_certificates() {
     let error = Issuer::load(&key_file, &cert_file, profile(), HashAlg::Sha256, now()).map(drop).unwrap_err();
     assert!(error.to_string().starts_with(&format!("{}: No such file", cert_file.display())), "{error}");
     assert_eq!(issuing.key().spki_der(), issuing.key().spki_der());
+}
+
+fn certifies(issuer: &Issuer, name: &str) -> Result<(), IssueError> {
+    let csr = akamu_ca::Csr::parse(&request_for_names(&key(KeyType::EcP256), &[name])).unwrap();
+    issuer.sign(&issuer.prepare(&csr, serial(1), now())?).map(drop)
+}
+
+#[test]
+fn the_name_constraints_of_every_ca_certificate_hold() {
+    let constrained = |name: &str, domain: &str| {
+        let mut it = parameters(name);
+        let permitted_subtrees = vec![GeneralSubtree::DnsName(domain.to_owned())];
+        it.name_constraints = Some(NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() });
+        it
+    };
+    for constrains in 0..3 {
+        let of = |level: usize, name: &str| {
+            if level == constrains { constrained(name, "corp.example") } else { parameters(name) }
+        };
+        let root = make(of(0, "Root"), None);
+        let middle = make(of(1, "Middle"), Some(&root));
+        let issuing = make(of(2, "Issuing"), Some(&middle));
+        let issuer = load(issuing.key(), &[&issuing.der, &middle.der, &root.der], now()).unwrap();
+        certifies(&issuer, "a.corp.example").unwrap();
+        let refused = certifies(&issuer, "a.other.example");
+        assert!(matches!(refused, Err(IssueError::Unsound(_))), "level {constrains}: {refused:?}");
+    }
+    // Two that leave nothing in common.
+    let root = make(constrained("Root", "a.example"), None);
+    let issuing = make(constrained("Issuing", "b.example"), Some(&root));
+    let issuer = load(issuing.key(), &[&issuing.der, &root.der], now()).unwrap();
+    for name in ["x.a.example", "x.b.example"] {
+        assert!(matches!(certifies(&issuer, name), Err(IssueError::Unsound(_))), "{name}");
+    }
+}
+
+#[test]
+fn a_ca_certificate_for_other_uses_than_servers_is_refused() {
+    use ExtendedKeyUsagePurpose::{Any, ClientAuth, EmailProtection, ServerAuth};
+    let root = make(parameters("Root"), None);
+    for (usages, is_taken) in [
+        (vec![ServerAuth, ClientAuth], true),
+        (vec![ServerAuth], true),
+        (vec![Any], true),
+        (vec![EmailProtection], false),
+        (vec![ClientAuth], false),
+    ] {
+        let mut for_uses = parameters("Issuing");
+        for_uses.extended_key_usages = usages.clone();
+        let issuing = make(for_uses, Some(&root));
+        match load(issuing.key(), &[&issuing.der, &root.der], now()) {
+            Ok(_) => assert!(is_taken, "{usages:?}"),
+            Err(IssuerError::KeyUsage { missing, .. }) => {
+                assert_eq!((missing, is_taken), ("serverAuth (extended)", false))
+            }
+            Err(error) => panic!("{usages:?}: {error}"),
+        }
+    }
 }
