@@ -235,6 +235,7 @@ fn each_refusal_says_why() {
         ("ROCA", data("roca.csr"), CsrError::WeakKey("it is a ROCA key, CVE-2017-15361")),
         ("close primes", data("close_primes.csr"), CsrError::WeakKey("its primes are too close, CVE-2022-26320")),
         ("a published key", data("published_key.csr"), CsrError::PublishedKey),
+        ("a published P-384 key", data("published_key_p384.csr"), CsrError::PublishedKey),
     ] {
         assert_eq!(Csr::parse(&der).map(|_| ()), Err(error), "{what}");
     }
