@@ -231,6 +231,19 @@ mod tests {
     }
 
     #[test]
+    fn only_ascii_white_space_is_trimmed() {
+        for space in ["\u{a0}", "\u{2003}", "\u{b}"] {
+            let value = format!("a{space}");
+            let text = format!("ca.example; accounturi={value}; {space}policy{space}=wildcard");
+            let expected = PersistRecord { account_uri: &value, policy: None, persist_until: None };
+            assert_eq!(read(&text), Ok(expected), "{text:?}");
+            let issuer = format!("ca.example{space}");
+            let rejection = Rejection::AnotherIssuer { issuer: Excerpt::new(&issuer) };
+            assert_eq!(read(&format!("{issuer}; accounturi=a")), Err(rejection), "{issuer:?}");
+        }
+    }
+
+    #[test]
     fn a_tag_given_twice_rejects_the_record_known_or_not() {
         for (text, tag) in [
             ("ca.example; accounturi=a; accounturi=a", "accounturi"),

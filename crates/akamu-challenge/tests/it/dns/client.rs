@@ -10,10 +10,10 @@ use akamu_challenge::{
 };
 use akamu_proto::{DnsName, Identifier, Timestamp};
 use hickory_server::proto::op::{Message, MessageType, Query, ResponseCode};
-use hickory_server::proto::rr::{Name, RecordType};
+use hickory_server::proto::rr::{DNSClass, Name, RecordType};
 use tokio::net::UdpSocket;
 
-use super::server::{Answer, TestServer, address, cname, record, txt};
+use super::server::{Answer, TestServer, address, cname, name_server, record, txt};
 
 /// Runs `future` with real sockets and a clock that stands still unless it is advanced: while a blocking task is there,
 /// tokio does not move it by itself. A test that waits for ever fails after a minute.
@@ -127,6 +127,8 @@ fn an_alias_is_followed_one_question_at_a_time() {
         let lookup = look_up_txt(&[&server], "a.example").await;
         assert_eq!(texts(&lookup), ["right"]);
         assert_eq!(server.asked(), ["a.example TXT", "b.example TXT", "C.example TXT"]);
+        let Event::Lookup { answers, .. } = &lookup.steps[0] else { panic!("{:?}", lookup.steps) };
+        assert_eq!(answers.iter().map(|it| it.as_str()).collect::<Vec<_>>(), ["CNAME b.example"]);
     });
 }
 
@@ -327,6 +329,7 @@ fn one_family_that_fails_does_not_spoil_the_other_and_is_noted() {
             ("b.example", RecordType::A, Answer::records(vec![record("b.example", address("10.0.0.1"))])),
             ("c.example", RecordType::AAAA, Answer::code(ResponseCode::ServFail)),
             ("c.example", RecordType::A, Answer::code(ResponseCode::NoError)),
+            ("e.example", RecordType::AAAA, Answer::code(ResponseCode::NoError)),
         ])
         .await;
         let lookup = look_up_addresses(&server, "a.example").await;
@@ -338,6 +341,7 @@ fn one_family_that_fails_does_not_spoil_the_other_and_is_noted() {
         // That nothing is there is not known where a question failed.
         assert_eq!(look_up_addresses(&server, "c.example").await.outcome, Err(LookupError::ServFail));
         assert_eq!(look_up_addresses(&server, "d.example").await.outcome, Err(LookupError::NxDomain));
+        assert_eq!(look_up_addresses(&server, "e.example").await.outcome, Err(LookupError::NxDomain));
     });
 }
 
@@ -426,23 +430,66 @@ fn a_server_that_does_not_know_edns_is_asked_without() {
     with_frozen_clock(async {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let client = DnsClient::new([socket.local_addr().unwrap()]);
+        for (code, outcome) in [(ResponseCode::FormErr, "FORMERR"), (ResponseCode::NotImp, "NOTIMP")] {
+            let server = async {
+                let (question, peer) = receive(&socket).await;
+                assert_eq!(Message::from_vec(&question).unwrap().edns.unwrap().max_payload(), 1232);
+                // Such a server may not even repeat the question.
+                answer(&socket, peer, &question, |it| {
+                    it.queries.clear();
+                    it.answers.clear();
+                    it.metadata.response_code = code;
+                })
+                .await;
+                let (question, peer) = receive(&socket).await;
+                assert_eq!(Message::from_vec(&question).unwrap().edns, None);
+                answer(&socket, peer, &question, |_| {}).await;
+            };
+            let (lookup, ()) = tokio::join!(client.txt("a.example", deadline()), server);
+            assert_eq!(texts(&lookup), ["answer"]);
+            let asked_again = [format!("a.example TXT UDP {outcome}"), "a.example TXT UDP NOERROR".to_owned()];
+            assert_eq!(steps(&lookup), asked_again);
+        }
+    });
+}
+
+#[test]
+fn name_servers_beside_no_answer_are_a_referral_only_where_nobody_looked() {
+    with_frozen_clock(async {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let client = DnsClient::new([socket.local_addr().unwrap()]);
+        for (is_authoritative, recurses, error) in [
+            (false, false, LookupError::Referral),
+            (true, false, LookupError::NoData),
+            (false, true, LookupError::NoData),
+        ] {
+            let server = async {
+                let (question, peer) = receive(&socket).await;
+                answer(&socket, peer, &question, |it| {
+                    it.answers.clear();
+                    it.authorities = vec![record("example", name_server("ns.example"))];
+                    it.metadata.authoritative = is_authoritative;
+                    it.metadata.recursion_available = recurses;
+                })
+                .await;
+            };
+            let (lookup, ()) = tokio::join!(client.txt("a.example", deadline()), server);
+            assert_eq!(lookup.outcome, Err(error), "authoritative {is_authoritative}, recurses {recurses}");
+        }
+    });
+}
+
+#[test]
+fn records_of_another_class_are_none() {
+    with_frozen_clock(async {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let client = DnsClient::new([socket.local_addr().unwrap()]);
         let server = async {
             let (question, peer) = receive(&socket).await;
-            assert_eq!(Message::from_vec(&question).unwrap().edns.unwrap().max_payload(), 1232);
-            // Such a server may not even repeat the question.
-            answer(&socket, peer, &question, |it| {
-                it.queries.clear();
-                it.answers.clear();
-                it.metadata.response_code = ResponseCode::FormErr;
-            })
-            .await;
-            let (question, peer) = receive(&socket).await;
-            assert_eq!(Message::from_vec(&question).unwrap().edns, None);
-            answer(&socket, peer, &question, |_| {}).await;
+            answer(&socket, peer, &question, |it| it.answers[0].dns_class = DNSClass::CH).await;
         };
         let (lookup, ()) = tokio::join!(client.txt("a.example", deadline()), server);
-        assert_eq!(texts(&lookup), ["answer"]);
-        assert_eq!(steps(&lookup), ["a.example TXT UDP FORMERR", "a.example TXT UDP NOERROR"]);
+        assert_eq!(lookup.outcome, Err(LookupError::NoData));
     });
 }
 

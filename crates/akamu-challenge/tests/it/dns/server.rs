@@ -57,6 +57,10 @@ pub(super) fn cname(target: &str) -> RData {
     RData::CNAME(CNAME(name(target)))
 }
 
+pub(super) fn name_server(host: &str) -> RData {
+    RData::NS(NS(name(host)))
+}
+
 pub(super) fn address(text: &str) -> RData {
     text.parse().map(|it| RData::A(A(it))).unwrap_or_else(|_| RData::AAAA(AAAA(text.parse().unwrap())))
 }
@@ -71,7 +75,7 @@ impl Answer {
     }
 
     pub(super) fn referral() -> Self {
-        let authorities = vec![record("example.com", RData::NS(NS(name("ns.example.com"))))];
+        let authorities = vec![record("example.com", name_server("ns.example.com"))];
         Self { authorities, ..Self::code(ResponseCode::NoError) }
     }
 
