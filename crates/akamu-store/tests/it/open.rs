@@ -5,6 +5,8 @@ use std::time::Duration;
 use akamu_store::{
     ClockCheck, DataDirLock, Identity, IdentityOutcome, LockError, OpenError, Store, StoreError, StoreOptions,
 };
+use diesel::connection::SimpleConnection as _;
+use diesel::{Connection as _, SqliteConnection};
 
 use crate::database::{Database, NOW, Place, on_both_databases};
 use crate::scene::{account, key, new_account};
@@ -146,14 +148,14 @@ async fn a_file_that_is_no_database_of_ours_is_named_and_left_alone() {
 async fn a_damaged_database_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let options = StoreOptions::parse("sqlite://akamu.db", directory.path()).unwrap();
-    Store::open(options.clone(), NOW).await.unwrap().close().await;
     let path = directory.path().join("akamu.db");
+    // Not made by a store: its readers may still be closing, and would write the good pages back.
+    let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    connection.batch_execute("CREATE TABLE anything (value INTEGER); INSERT INTO anything VALUES (1);").unwrap();
+    drop(connection);
     let mut octets = std::fs::read(&path).unwrap();
     octets[100..4096].fill(0xff);
     std::fs::write(&path, octets).unwrap();
-    for leftover in ["akamu.db-wal", "akamu.db-shm"] {
-        let _ = std::fs::remove_file(directory.path().join(leftover));
-    }
     let error = Store::open(options, NOW).await.unwrap_err();
     assert!(matches!(&error, OpenError::NotADatabase { path, .. } if path.ends_with("akamu.db")), "{error:?}");
 }
