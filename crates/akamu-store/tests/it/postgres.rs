@@ -2,8 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use akamu_proto::{ChallengeType, OrderStatus, RevocationReason};
@@ -18,39 +17,45 @@ use crate::scene::{
     new_order, record, reread,
 };
 
-/// Between a store and its server: loses the answers of as many COMMITs as it is told to, with their connections.
+/// Between a store and its server: loses the answer to the next message that has these octets, with its connection.
 struct Proxy {
     port: u16,
-    losses: Arc<AtomicUsize>,
+    lost: Lost,
 }
+
+type Lost = Arc<Mutex<Option<Vec<u8>>>>;
 
 impl Proxy {
     fn start(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let losses = Arc::new(AtomicUsize::new(0));
-        let this = Self { port, losses: losses.clone() };
+        let lost = Lost::default();
+        let this = Self { port, lost: lost.clone() };
         // The thread ends with the process.
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let server = TcpStream::connect(&server).unwrap();
-                let losses = losses.clone();
-                std::thread::spawn(move || forward(client, server, &losses));
+                let lost = lost.clone();
+                std::thread::spawn(move || forward(client, server, &lost));
             }
         });
         this
     }
 
     fn lose_the_next_answer(&self) {
-        self.losses.store(1, Ordering::SeqCst);
+        self.lose_the_answer_to(b"COMMIT");
+    }
+
+    fn lose_the_answer_to(&self, octets: &[u8]) {
+        *self.lost.lock().unwrap() = Some(octets.to_vec());
     }
 
     fn assert_lost(&self) {
-        assert_eq!(self.losses.load(Ordering::SeqCst), 0, "the operation has committed nothing");
+        assert_eq!(*self.lost.lock().unwrap(), None, "no such message came by");
     }
 }
 
-fn forward(mut client: TcpStream, mut server: TcpStream, losses: &AtomicUsize) {
+fn forward(mut client: TcpStream, mut server: TcpStream, lost: &Lost) {
     let (mut to_client, mut from_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
     let answers = std::thread::spawn(move || {
         let _ = std::io::copy(&mut from_server, &mut to_client);
@@ -59,8 +64,8 @@ fn forward(mut client: TcpStream, mut server: TcpStream, losses: &AtomicUsize) {
     let mut octets = [0; 16_384];
     while let Ok(count @ 1..) = client.read(&mut octets) {
         let sent = &octets[..count];
-        let is_commit = sent.windows(6).any(|it| it == b"COMMIT");
-        if is_commit && losses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |it| it.checked_sub(1)).is_ok() {
+        let has = |wanted: &Vec<u8>| sent.windows(wanted.len()).any(|it| it == wanted);
+        if lost.lock().unwrap().take_if(|it| has(it)).is_some() {
             // The client hears nothing more. The server commits before it sees that nobody listens.
             let _ = client.shutdown(Shutdown::Both);
             let _ = server.write_all(sent);
@@ -114,7 +119,8 @@ async fn an_operation_whose_answer_is_lost_is_done_once() {
     proxy.assert_lost();
 
     let nonce = store.nonce_check(store.nonce_issue(NOW).as_str(), NOW).unwrap();
-    proxy.lose_the_next_answer();
+    // Its insert commits by itself. The nonce begins with the second of its issue.
+    proxy.lose_the_answer_to(&u32::try_from(NOW.unix_secs()).unwrap().to_be_bytes());
     assert!(store.nonce_redeem(nonce, NOW).await.unwrap());
     proxy.assert_lost();
 
