@@ -203,8 +203,8 @@ struct Request<'a> {
 
 impl<'a> Request<'a> {
     fn parse(der: &'a [u8]) -> der::Result<Self> {
-        let mut reader = SliceReader::new(der)?;
-        let request = reader.sequence(|reader| {
+        // It is one TLV, so there is nothing behind it.
+        SliceReader::new(der)?.sequence(|reader| {
             if u8::decode(reader)? != 0 {
                 return Err(der::ErrorKind::Failed.into());
             }
@@ -213,9 +213,7 @@ impl<'a> Request<'a> {
             // They have no OPTIONAL, and some devices leave them out nevertheless.
             let attributes: &[u8] = if reader.is_finished() { &[] } else { AnyRef::decode(reader)?.value() };
             Ok::<_, der::Error>(Self { common_names: common_names(subject)?, spki_der, attributes })
-        })?;
-        reader.finish()?;
-        Ok(request)
+        })
     }
 }
 

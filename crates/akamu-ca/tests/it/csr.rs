@@ -104,6 +104,7 @@ fn each_refusal_says_why() {
     trailing.push(0);
     let other_key = crate::support::key(KeyType::EcP256);
     let compressed = [&[2][..], &key.spki_der()[27..59]].concat();
+    let hybrid = [&[6 | key.spki_der()[90] & 1][..], &key.spki_der()[27..]].concat();
     let ec_algorithm = |curve: &str| sequence(&[oid("1.2.840.10045.2.1"), oid(curve)]);
     let spki = |algorithm: Vec<u8>, bits: &[u8]| sequence(&[algorithm, tlv(3, &[&[0][..], bits].concat())]);
     let rsa = crate::support::key(KeyType::Rsa2048);
@@ -219,6 +220,11 @@ fn each_refusal_says_why() {
             CsrError::BadKey,
         ),
         (
+            "a hybrid point",
+            request_for(&key, &spki(ec_algorithm("1.2.840.10045.3.1.7"), &hybrid), &common_name("a.example"), &empty),
+            CsrError::BadKey,
+        ),
+        (
             "a point off its curve",
             request_for(&key, &spki(ec_algorithm("1.2.840.10045.3.1.7"), &[4; 65]), &common_name("a.example"), &empty),
             CsrError::BadKey,
@@ -263,6 +269,12 @@ fn cut_off_or_changed_anywhere_it_is_refused() {
 fn names_must_be_exactly_the_orders() {
     let csr = Csr::parse(&request_for_names(&key(KeyType::EcP256), &["a.example", "*.b.example"])).unwrap();
     assert_eq!(csr.check_names(&[dns("*.b.example"), dns("a.example")]), Ok(()));
+    let only = |missing: &[&str], extra: &[&str]| {
+        let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+        Err(CsrError::OtherNames { missing: owned(missing), extra: owned(extra) })
+    };
+    assert_eq!(csr.check_names(&[dns("a.example")]), only(&[], &["*.b.example"]));
+    assert_eq!(csr.check_names(&[dns("a.example"), dns("*.b.example"), dns("c.example")]), only(&["c.example"], &[]));
     let other = csr.check_names(&[dns("a.example"), dns("b.example"), ip("192.0.2.1")]).unwrap_err();
     assert_eq!(
         other,

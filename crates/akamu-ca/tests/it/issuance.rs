@@ -152,6 +152,12 @@ fn the_servers_own_certificate_is_for_its_names_and_key() {
 }
 
 #[test]
+fn there_is_no_certificate_without_names() {
+    let outcome = ca(KeyType::EcP256).issuer.issue_server_certificate(&[], serial(3), now());
+    assert!(matches!(outcome, Err(IssueError::Unsound(_))), "{outcome:?}");
+}
+
+#[test]
 fn a_shown_certificate_is_read_for_its_revocation() {
     let ca = ca(KeyType::EcP256);
     let key = key(KeyType::Ed25519);
@@ -168,7 +174,13 @@ fn a_shown_certificate_is_read_for_its_revocation() {
     assert!(shown.has_key(&jwk(&key)));
     assert!(!shown.has_key(&jwk(&crate::support::key(KeyType::Ed25519))));
     assert!(KnownCertificate::parse(ca.issuer.certificate_der()).is_none(), "it has no names");
-    assert!(KnownCertificate::parse(&vec![0x30; 100_000]).is_none());
+    for (octets, is_read) in [(1_000, true), (65_536, false)] {
+        let mut large = rcgen::CertificateParams::new(["a.example".to_owned()]).unwrap();
+        large.serial_number = Some(rcgen::SerialNumber::from_slice(&[1; 16]));
+        large.custom_extensions = vec![rcgen::CustomExtension::from_oid_content(&[1, 2, 3], vec![0; octets])];
+        let large = large.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        assert_eq!(KnownCertificate::parse(large.der()).is_some(), is_read, "{octets} octets");
+    }
     assert!(KnownCertificate::parse(&request(&key, &common_name("a.example"), &[])).is_none());
     for end in 0..issued.der().len() {
         assert!(KnownCertificate::parse(&issued.der()[..end]).is_none(), "the first {end} octets");

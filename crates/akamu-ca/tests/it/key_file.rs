@@ -107,6 +107,7 @@ fn each_refusal_says_what_to_do() {
     ]);
     make(&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521", "-out", "p521"]);
     make(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024", "-out", "rsa1024"]);
+    make(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:4104", "-out", "rsa4104"]);
     make(&["genpkey", "-algorithm", "X25519", "-out", "x25519"]);
     make(&[
         "req",
@@ -150,6 +151,7 @@ fn each_refusal_says_what_to_do() {
             "the private key is of a kind that is not supported; use EC P-256, EC P-384, RSA 2048 to 4096 or Ed25519",
         ),
         ("rsa1024", "the private key is of a kind that is not supported"),
+        ("rsa4104", "the private key is of a kind that is not supported"),
         ("x25519", "the private key is of a kind that is not supported"),
         ("certificate_alone", "no private key is found here; PKCS #8 in PEM (\"BEGIN PRIVATE KEY\") is expected"),
         ("empty", "no private key is found here"),
