@@ -36,7 +36,12 @@ fn is_prime(number: u32) -> bool {
 }
 
 fn remainder(modulus: &[u8], divisor: u32) -> u32 {
-    modulus.iter().fold(0, |rest, octet| (rest * 256 + u32::from(*octet)) % divisor)
+    let divisor = u64::from(divisor);
+    let rest = modulus.rchunks(4).rev().fold(0, |rest, word| {
+        let word = word.iter().fold(0, |word, octet| word << 8 | u64::from(*octet));
+        (rest << 32 | word) % divisor
+    });
+    u32::try_from(rest).unwrap_or(u32::MAX)
 }
 
 /// A ROCA prime is k·M + 65537^a mod M, with M a product of small primes: so modulo each of them it is a power of 65537.
@@ -57,10 +62,18 @@ fn has_close_primes(modulus: &[u8]) -> bool {
     let mut a = n.sqrt() + 1_u32;
     (0..FERMAT_ROUNDS).any(|_| {
         let square = &a * &a - &n;
-        let root = square.sqrt();
         a += 1_u32;
-        &root * &root == square
+        // The root is dear; nearly all that are no squares show it modulo small numbers.
+        [64_u32, 63, 65, 11].iter().all(|it| is_square_modulo(&square, *it)) && {
+            let root = square.sqrt();
+            &root * &root == square
+        }
     })
+}
+
+fn is_square_modulo(number: &num_bigint::BigUint, modulus: u32) -> bool {
+    let rest = number % modulus;
+    (0..modulus).any(|it| rest == (it * it % modulus).into())
 }
 
 #[cfg(test)]
