@@ -79,11 +79,6 @@ impl BaseUrl {
         kid.strip_prefix(&self.text)?.strip_prefix("/acme/account/")?.parse().ok()
     }
 
-    /// What a hashed accounturi begins with (draft-ietf-acme-dns-persist-02).
-    pub(crate) fn account_hash_prefix(&self) -> String {
-        format!("{}/acme/account-hash/", self.text)
-    }
-
     pub(crate) fn order(&self, id: OrderId) -> String {
         format!("{}/acme/order/{id}", self.text)
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use akamu_ca::{Issuer, Profile};
-use akamu_challenge::{Clock, ValidatorSet};
+use akamu_challenge::{AccountHashPrefix, Clock, ValidatorSet};
 use akamu_proto::{ChallengeType, DirectoryMeta, Timestamp};
 use akamu_store::{ClockCheck, DataDirLock, Identity, IdentityOutcome, ReplicaId, Store, StoreOptions};
 use sha2::{Digest as _, Sha256};
@@ -311,7 +311,8 @@ fn settings(config: &Config, offers_persist: bool) -> Settings {
     let server = &config.server;
     let issuer_domains: Vec<String> =
         if offers_persist { server.issuer_domains().iter().map(ToString::to_string).collect() } else { Vec::new() };
-    let prefix = (!issuer_domains.is_empty()).then(|| config.base_url.account_hash_prefix());
+    let prefix =
+        (!issuer_domains.is_empty()).then(|| AccountHashPrefix::under(config.base_url.as_str()).as_str().to_owned());
     Settings {
         meta: DirectoryMeta {
             terms_of_service: server.terms_of_service_url.clone(),

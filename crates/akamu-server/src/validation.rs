@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -31,8 +32,13 @@ pub(crate) struct Validations {
     counts: Mutex<Counts>,
     tasks: TaskTracker,
     app: std::sync::OnceLock<Weak<App>>,
+    /// Something waits in the database because there was no room here.
+    queued: AtomicBool,
     freed: Notify,
+    /// Nothing more is started.
     stop: watch::Sender<bool>,
+    /// What still runs gives its leases back.
+    give_up: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -74,8 +80,10 @@ impl Validations {
             counts: Mutex::default(),
             tasks: TaskTracker::new(),
             app: std::sync::OnceLock::new(),
+            queued: AtomicBool::new(false),
             freed: Notify::new(),
             stop: watch::Sender::new(false),
+            give_up: watch::Sender::new(false),
         }
     }
 
@@ -109,6 +117,7 @@ impl Validations {
             || of_account >= self.max_for_account()
             || of_domain >= MAX_FOR_DOMAIN
         {
+            self.queued.store(true, Ordering::Relaxed);
             return None;
         }
         counts.total += 1;
@@ -138,25 +147,22 @@ impl Validations {
         );
         let authorization = validation.authorization;
         *self.counts().running.entry(authorization).or_default() += 1;
-        let this = self.clone();
+        let running = Running { app, authorization, _permit: permit };
         let run = async move {
-            this.run(&app, lease).await;
-            decrement(&mut this.counts().running, &authorization);
-            app.holds.wake(authorization);
-            drop(permit);
-            this.freed.notify_one();
+            let app = &running.app;
+            app.validations.run(app, lease).await;
         };
         self.tasks.spawn(run.instrument(span));
     }
 
     async fn run(&self, app: &App, lease: Lease<Validation>) {
         let started = tokio::time::Instant::now();
-        let mut stop = self.stop.subscribe();
+        let mut give_up = self.give_up.subscribe();
         let deadline = Deadline::after(self.timeout);
         let report = tokio::select! {
             report = attempt(app, lease.subject(), deadline) => report,
             // The lease goes back uncounted: another replica, or the next start, validates again.
-            () = stopped(&mut stop) => {
+            () = stopped(&mut give_up) => {
                 if let Err(error) = app.store.validation_release(lease).await {
                     tracing::warn!(%error, "a lease could not be given back; it will expire");
                 }
@@ -216,6 +222,10 @@ impl Validations {
                 return;
             }
         };
+        // Where one was waiting, more may be.
+        if !leases.is_empty() {
+            self.queued.store(true, Ordering::Relaxed);
+        }
         for lease in leases {
             match self.permit(lease.subject().account, &lease.subject().identifier) {
                 Some(permit) => self.spawn(lease, permit),
@@ -230,15 +240,15 @@ impl Validations {
 
     /// Starts nothing more, and waits for what runs: at most `grace`, then the leases go back.
     pub(crate) async fn shut_down(&self, clock: &dyn Clock, grace: Duration) {
+        self.stop.send_replace(true);
         self.tasks.close();
         tokio::select! {
             () = self.tasks.wait() => {}
             () = clock.sleep(grace) => {
-                self.stop.send_replace(true);
+                self.give_up.send_replace(true);
                 self.tasks.wait().await;
             }
         }
-        self.stop.send_replace(true);
     }
 }
 
@@ -263,11 +273,32 @@ async fn attempt(app: &App, validation: &Validation, deadline: Deadline) -> Vali
     }
 }
 
+/// A validation that runs here. However it ends, polls of its authorization are woken after its result is recorded.
+#[derive(Debug)]
+struct Running {
+    app: Arc<App>,
+    authorization: AuthorizationId,
+    _permit: Permit,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let validations = &self.app.validations;
+        decrement(&mut validations.counts().running, &self.authorization);
+        self.app.holds.wake(self.authorization);
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut counts = self.validations.counts();
         counts.total -= 1;
         decrement(&mut counts.by_account, &self.account);
         decrement(&mut counts.by_domain, &self.domain);
+        drop(counts);
+        // Asking the database costs a transaction, so only where something was turned away.
+        if self.validations.queued.swap(false, Ordering::Relaxed) {
+            self.validations.freed.notify_one();
+        }
     }
 }

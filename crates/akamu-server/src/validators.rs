@@ -15,9 +15,7 @@ fn resolver(address: Option<SocketAddr>) -> Result<Arc<dyn Resolver>, StartError
     Ok(match address {
         Some(address) => Arc::new(DnsClient::new([address])),
         None => Arc::new(DnsClient::system().map_err(|error| {
-            StartError::new(format!(
-                "the system's DNS servers cannot be read: {error}; set server.dns_resolver_addr and server.address_resolver_addr"
-            ))
+            StartError::new(format!("{error}; set server.dns_resolver_addr and server.address_resolver_addr"))
         })?),
     })
 }

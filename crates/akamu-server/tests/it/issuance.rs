@@ -247,3 +247,30 @@ pub(crate) fn pem_der(text: &str) -> (String, Vec<u8>) {
     let body: String = lines.take_while(|it| !it.starts_with("-----")).collect();
     (label, Base64::decode_vec(&body).unwrap())
 }
+
+#[tokio::test]
+async fn validations_beyond_the_limit_take_their_turn() {
+    let server =
+        TestServer::with(Wish { settings: "[server]\nmax_concurrent_validations = 1\n", ..Wish::default() }).await;
+    let client = server.registered().await;
+    let names = ["one.test", "two.test", "three.test", "four.test"];
+    names.iter().for_each(|name| server.name_here(name));
+    let order = client.new_order(&names).await.expect(201).json();
+    let urls: Vec<_> = order["authorizations"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+    let mut answers = Vec::new();
+    for url in &urls {
+        let authorization = client.post_as_get(url).await.expect(200).json();
+        let http_01 = challenge(&authorization, "http-01");
+        let begun = client.post(http_01["url"].as_str().unwrap(), &json!({})).await.expect(200).json();
+        assert_eq!(begun["status"], "processing");
+        answers.push((authorization, http_01));
+    }
+    // The first probe has waited until now, and the others for their turn.
+    for (authorization, http_01) in &answers {
+        provision(&server, &client, authorization, http_01);
+    }
+    for url in &urls {
+        assert_eq!(settled(&client, url).await["status"], "valid");
+    }
+    finalize(&client, &order, &names).await;
+}

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use akamu_challenge::testing::{TestClock, TestNames};
 use akamu_challenge::{
@@ -16,6 +16,7 @@ use akamu_server::{Parts, Running, SystemRandom, start};
 use axum::extract::{Path as UrlPath, State};
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::client::{Client, Key};
 
@@ -25,7 +26,7 @@ const POSTGRES_URL: &str = "AKAMU_TEST_POSTGRES_URL";
 /// The issuer domain of dns-persist-01.
 pub(crate) const ISSUER: &str = "ca.test";
 
-type Tokens = Arc<Mutex<HashMap<String, String>>>;
+type Tokens = watch::Sender<HashMap<String, String>>;
 
 pub(crate) struct TestServer {
     pub(crate) running: Running,
@@ -108,7 +109,7 @@ impl TestServer {
     }
 
     pub(crate) fn answer_http_01(&self, token: &str, body: &str) {
-        self.tokens.lock().unwrap().insert(token.to_owned(), body.to_owned());
+        self.tokens.send_modify(|tokens| drop(tokens.insert(token.to_owned(), body.to_owned())));
     }
 
     pub(crate) fn set_txt(&self, name: &str, value: &str) {
@@ -121,7 +122,9 @@ async fn responder() -> (SocketAddr, Tokens) {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     let answer = async |State(tokens): State<Tokens>, UrlPath(token): UrlPath<String>| {
-        tokens.lock().unwrap().get(&token).cloned().ok_or(http::StatusCode::NOT_FOUND)
+        // A probe that comes before the test has said what to answer waits for that.
+        let mut tokens = tokens.subscribe();
+        tokens.wait_for(|tokens| tokens.contains_key(&token)).await.unwrap()[&token].clone()
     };
     let router =
         axum::Router::new().route("/.well-known/acme-challenge/{token}", get(answer)).with_state(tokens.clone());
