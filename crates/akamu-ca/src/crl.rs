@@ -89,6 +89,6 @@ impl Issuer {
             revoked_certificates: Some(entries).filter(|it| !it.is_empty()),
             crl_extensions: Some(vec![authority_key_identifier(self)?, extension(CRL_NUMBER, false, &number)?]),
         };
-        signed::sign(&*self.key, &list.to_der()?)
+        signed::sign(&*self.key, list.signature.clone(), &list.to_der()?)
     }
 }

@@ -278,6 +278,6 @@ impl CaCertificate<'_> {
             subject_public_key_info: Any::from_der(&spki)?,
             extensions: Some(extensions),
         };
-        signed::sign(self.issuer_key, &tbs.to_der()?)
+        signed::sign(self.issuer_key, self.issuer_key.algorithm(), &tbs.to_der()?)
     }
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use akamu_proto::{Identifier, Timestamp};
+use der::Decode as _;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage};
-use x509_cert::Certificate;
+use x509_cert::{Certificate, TbsCertificate};
 
 use crate::certificate::KnownCertificate;
 use crate::chain::Chain;
@@ -289,7 +290,9 @@ impl Issuer {
     /// # Errors
     /// Where the key fails, or what was signed does not verify.
     pub fn sign(&self, tbs: &[u8]) -> Result<IssuedCertificate, IssueError> {
-        let der = signed::sign_unchecked(&*self.key, tbs)?;
+        // Its own: ca.hash_alg may have become another since it was prepared.
+        let algorithm = TbsCertificate::from_der(tbs)?.signature().clone();
+        let der = signed::sign_unchecked(&*self.key, algorithm, tbs)?;
         let certificate = self.check(&der).map_err(IssueError::Unsound)?;
         let (not_before, not_after) = certificate.validity();
         let chain_pem = format!("{}{}", encoding::certificate_pem(&der), self.sent_pem);

@@ -115,6 +115,12 @@ pub enum KeyError {
         /// The file.
         path: String,
     },
+    /// An algorithm that is another kind of key's.
+    #[error("the key cannot sign with the algorithm {oid}")]
+    Algorithm {
+        /// The algorithm.
+        oid: ObjectIdentifier,
+    },
     /// The cryptographic library failed.
     #[error("the key failed to {0}")]
     Failed(&'static str),
@@ -125,14 +131,14 @@ pub trait SigningKey: Send + Sync + fmt::Debug {
     /// Its SubjectPublicKeyInfo, DER.
     fn spki_der(&self) -> Vec<u8>;
 
-    /// The algorithm of its signatures.
+    /// The algorithm that what is made now is signed with.
     fn algorithm(&self) -> AlgorithmIdentifierOwned;
 
-    /// Signs.
+    /// Signs with this algorithm: [`Self::algorithm`], or the one that was it when the message was made.
     ///
     /// # Errors
-    /// Where the key's store fails.
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError>;
+    /// Where the key cannot sign with the algorithm, or its store fails.
+    fn sign(&self, algorithm: &AlgorithmIdentifierOwned, message: &[u8]) -> Result<Vec<u8>, KeyError>;
 }
 
 /// A key from a file, held in memory.
@@ -157,6 +163,20 @@ const RSA_SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.11354
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 
 impl FileKey {
+    fn algorithm_with(&self, hash: HashAlg) -> AlgorithmIdentifierOwned {
+        let oid = match (&self.pair, hash) {
+            (Pair::P256(_), _) => ECDSA_SHA256,
+            (Pair::P384(_), _) => ECDSA_SHA384,
+            (Pair::Rsa(_), HashAlg::Sha256) => RSA_SHA256,
+            (Pair::Rsa(_), HashAlg::Sha384) => RSA_SHA384,
+            (Pair::Rsa(_), HashAlg::Sha512) => RSA_SHA512,
+            (Pair::Ed25519(_), _) => ED25519,
+        };
+        // RFC 4055 §5: RSA's parameters are NULL, all others' are absent.
+        let parameters = matches!(self.pair, Pair::Rsa(_)).then(der::Any::null);
+        AlgorithmIdentifierOwned { oid, parameters }
+    }
+
     fn new(pair: Pair, hash: HashAlg) -> Option<Self> {
         let spki: PublicKeyX509Der<'_> = match &pair {
             Pair::P256(key) | Pair::P384(key) => key.public_key().as_der().ok()?,
@@ -253,20 +273,14 @@ impl SigningKey for FileKey {
     }
 
     fn algorithm(&self) -> AlgorithmIdentifierOwned {
-        let oid = match (&self.pair, self.hash) {
-            (Pair::P256(_), _) => ECDSA_SHA256,
-            (Pair::P384(_), _) => ECDSA_SHA384,
-            (Pair::Rsa(_), HashAlg::Sha256) => RSA_SHA256,
-            (Pair::Rsa(_), HashAlg::Sha384) => RSA_SHA384,
-            (Pair::Rsa(_), HashAlg::Sha512) => RSA_SHA512,
-            (Pair::Ed25519(_), _) => ED25519,
-        };
-        // RFC 4055 §5: RSA's parameters are NULL, all others' are absent.
-        let parameters = matches!(self.pair, Pair::Rsa(_)).then(der::Any::null);
-        AlgorithmIdentifierOwned { oid, parameters }
+        self.algorithm_with(self.hash)
     }
 
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+    fn sign(&self, algorithm: &AlgorithmIdentifierOwned, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        let hash = [HashAlg::Sha256, HashAlg::Sha384, HashAlg::Sha512]
+            .into_iter()
+            .find(|it| self.algorithm_with(*it) == *algorithm)
+            .ok_or(KeyError::Algorithm { oid: algorithm.oid })?;
         let random = SystemRandom::new();
         let failed = |_| KeyError::Failed("sign");
         match &self.pair {
@@ -275,7 +289,7 @@ impl SigningKey for FileKey {
             }
             Pair::Ed25519(key) => Ok(key.sign(message).as_ref().to_vec()),
             Pair::Rsa(key) => {
-                let padding: &'static dyn signature::RsaEncoding = match self.hash {
+                let padding: &'static dyn signature::RsaEncoding = match hash {
                     HashAlg::Sha256 => &signature::RSA_PKCS1_SHA256,
                     HashAlg::Sha384 => &signature::RSA_PKCS1_SHA384,
                     HashAlg::Sha512 => &signature::RSA_PKCS1_SHA512,

@@ -73,17 +73,26 @@ struct Whole<'a> {
     signature: BitString,
 }
 
-/// Signs `tbs`, and checks the signature before anyone sees it: a fault in one computation can give the key away.
-pub(crate) fn sign(key: &dyn SigningKey, tbs: &[u8]) -> Result<Vec<u8>, IssueError> {
-    let der = sign_unchecked(key, tbs)?;
+/// Signs `tbs`, which names `algorithm`, and checks the signature before anyone sees it: a fault in one computation can
+/// give the key away.
+pub(crate) fn sign(
+    key: &dyn SigningKey,
+    algorithm: AlgorithmIdentifierOwned,
+    tbs: &[u8],
+) -> Result<Vec<u8>, IssueError> {
+    let der = sign_unchecked(key, algorithm, tbs)?;
     let is_sound = Signed::parse(&der)?.verify(&key.spki_der()).is_ok();
     if is_sound { Ok(der) } else { Err(IssueError::Unsound("its signature is not by the issuer's key".to_owned())) }
 }
 
 /// Signs `tbs`; the caller checks the signature.
-pub(crate) fn sign_unchecked(key: &dyn SigningKey, tbs: &[u8]) -> Result<Vec<u8>, IssueError> {
-    let signature = BitString::from_bytes(&key.sign(tbs)?)?;
-    let der = Whole { tbs: AnyRef::from_der(tbs)?, algorithm: key.algorithm(), signature }.to_der()?;
+pub(crate) fn sign_unchecked(
+    key: &dyn SigningKey,
+    algorithm: AlgorithmIdentifierOwned,
+    tbs: &[u8],
+) -> Result<Vec<u8>, IssueError> {
+    let signature = BitString::from_bytes(&key.sign(&algorithm, tbs)?)?;
+    let der = Whole { tbs: AnyRef::from_der(tbs)?, algorithm, signature }.to_der()?;
     if Signed::parse(&der)?.tbs == tbs {
         Ok(der)
     } else {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use akamu_ca::{Csr, IssueError, IssuedCertificate, KeyType, KnownCertificate, Profile, SigningKey as _};
+use akamu_ca::{
+    Authority, Csr, HashAlg, IssueError, IssuedCertificate, KeyError, KeyType, KnownCertificate, Profile,
+    SigningKey as _,
+};
 use akamu_proto::{Jwk, Timestamp};
 use der::{Decode as _, Encode as _};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -191,4 +194,33 @@ fn a_shown_certificate_is_read_for_its_revocation() {
         // Whatever it is read as: the store compares all octets.
         let _ = KnownCertificate::parse(&changed);
     }
+}
+
+#[test]
+fn what_was_prepared_with_another_hash_is_signed_with_that_one() {
+    const ALGORITHMS: [(HashAlg, &str); 3] = [
+        (HashAlg::Sha256, "1.2.840.113549.1.1.11"),
+        (HashAlg::Sha384, "1.2.840.113549.1.1.12"),
+        (HashAlg::Sha512, "1.2.840.113549.1.1.13"),
+    ];
+    let ca = ca(KeyType::Rsa2048);
+    let authority = Authority::new(ca.directory.path());
+    let issuers = ALGORITHMS.map(|(hash, _)| authority.load(profile(), hash, now()).unwrap());
+    let csr = Csr::parse(&request_for_names(&key(KeyType::EcP256), &["a.example"])).unwrap();
+    for (before, (_, algorithm)) in issuers.iter().zip(ALGORITHMS) {
+        let tbs = before.prepare(&csr, serial(0x42), now()).unwrap();
+        for after in &issuers {
+            let issued = after.sign(&tbs).unwrap();
+            let certificate = Certificate::from_der(issued.der()).unwrap();
+            assert_eq!(certificate.signature_algorithm().oid.to_string(), algorithm);
+            assert_eq!(certificate.tbs_certificate().to_der().unwrap(), tbs);
+            assert!(accepts(&ca, &issued, "a.example", webpki::KeyUsage::server_auth(), now()));
+        }
+    }
+    // An algorithm that the key does not have: SHA-1's is none.
+    let tbs = issuers[0].prepare(&csr, serial(0x42), now()).unwrap();
+    let (sha256, sha1) = (oid("1.2.840.113549.1.1.11"), oid("1.2.840.113549.1.1.5"));
+    let at = tbs.windows(sha256.len()).position(|it| it == sha256).unwrap();
+    let refused = issuers[0].sign(&[&tbs[..at], &sha1, &tbs[at + sha1.len()..]].concat());
+    assert!(matches!(refused, Err(IssueError::Key(KeyError::Algorithm { .. }))), "{refused:?}");
 }

@@ -182,7 +182,7 @@ pub(crate) fn request_for(key: &FileKey, spki: &[u8], subject: &[u8], attributes
 
 /// `signed` with a signature around it.
 pub(crate) fn sign(key: &FileKey, signed: &[u8]) -> Vec<u8> {
-    let signature = [vec![0], key.sign(signed).unwrap()].concat();
+    let signature = [vec![0], key.sign(&key.algorithm(), signed).unwrap()].concat();
     sequence(&[signed.to_vec(), key.algorithm().to_der().unwrap(), tlv(3, &signature)])
 }
 
