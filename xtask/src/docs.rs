@@ -3,10 +3,13 @@
 use crate::failure::Failure;
 use crate::process;
 
-/// Rewrites the generated parts. The tests that find them stale write them when they are told to: they know the code,
-/// which this program does not.
+/// The tests of akamu-server that find them stale.
+const TEST: &str = "book::configuration_page";
+
+/// Rewrites the generated parts. The tests write them when they are told to: they know the code, which this program does
+/// not.
 pub(crate) fn run() -> Result<(), Failure> {
     let mut command = process::cargo();
-    command.args(["test", "--quiet", "--locked", "--package", "xtask", "--test", "book", "configuration_page"]);
+    command.args(["test", "--quiet", "--locked", "--package", "akamu-server"]).args(["--test", "it", TEST]);
     process::run(command.env("AKAMU_WRITE_BOOK", "1"))
 }

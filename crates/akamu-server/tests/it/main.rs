@@ -3,6 +3,7 @@
 
 mod account;
 mod bad_input;
+mod book;
 mod client;
 mod instant;
 mod issuance;

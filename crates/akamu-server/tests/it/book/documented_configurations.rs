@@ -4,7 +4,7 @@ use std::fs;
 
 use akamu_server::config::{Sources, load};
 
-use crate::pages::{blocks, pages};
+use super::pages::{blocks, pages};
 
 #[test]
 fn every_documented_configuration_is_accepted() {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The project's root directory.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_path_buf()
 }
 
 /// README.md and every page of the book, with their texts.
