@@ -8,7 +8,7 @@ use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, NameCon
 
 use crate::encoding;
 use crate::issuer::IssuerError;
-use crate::leaf::SERVER_AUTH;
+use crate::leaf::{CLIENT_AUTH, SERVER_AUTH};
 use crate::signed::{SignatureError, Signed};
 
 const ANY_EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
@@ -18,6 +18,7 @@ const ANY_EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2
 pub(crate) struct Chain {
     issuing: CaCertificate,
     above: Vec<CaCertificate>,
+    usages: Vec<ObjectIdentifier>,
 }
 
 /// A CA certificate, read.
@@ -25,6 +26,8 @@ pub(crate) struct Chain {
 pub(crate) struct CaCertificate {
     pub(crate) der: Vec<u8>,
     pub(crate) certificate: Certificate,
+    /// `None`: all.
+    extended_key_usage: Option<Vec<ObjectIdentifier>>,
 }
 
 impl Chain {
@@ -38,7 +41,7 @@ impl Chain {
             .collect::<Result<Vec<_>, _>>()?
             .into_iter();
         let issuing = certificates.next().ok_or(IssuerError::Empty)?;
-        let chain = Self { issuing, above: certificates.collect() };
+        let mut chain = Self { issuing, above: certificates.collect(), usages: vec![SERVER_AUTH, CLIENT_AUTH] };
         if chain.issuing.spki_der() != spki_der {
             return Err(IssuerError::OtherKey { subject: chain.issuing.subject() });
         }
@@ -54,7 +57,21 @@ impl Chain {
             return Err(IssuerError::NoRoot { subject: root.subject(), issuer });
         }
         root.check_signed_by(root)?;
+        chain.usages = chain.usages_left()?;
         Ok(chain)
+    }
+
+    /// RFC 5280 §4.2.1.12 speaks of leaves; verifiers hold what is under a CA certificate to its extended key usages too.
+    fn usages_left(&self) -> Result<Vec<ObjectIdentifier>, IssuerError> {
+        self.iter().try_fold(self.usages.clone(), |mut left, it| {
+            left.retain(|usage| it.extended_key_usage.as_ref().is_none_or(|of| of.contains(usage)));
+            if left.is_empty() { Err(IssuerError::ExtendedKeyUsage { subject: it.subject() }) } else { Ok(left) }
+        })
+    }
+
+    /// The extended key usages of leaves: serverAuth and clientAuth, as far as every certificate of the chain has them.
+    pub(crate) fn usages(&self) -> &[ObjectIdentifier] {
+        &self.usages
     }
 
     fn iter(&self) -> impl Iterator<Item = &CaCertificate> {
@@ -94,7 +111,10 @@ impl CaCertificate {
     /// one.
     fn parse(der: Vec<u8>) -> Option<Self> {
         let certificate = Certificate::from_der(&der).ok()?;
-        (certificate.to_der().ok()? == der).then_some(Self { der, certificate })
+        let extended_key_usage = certificate.tbs_certificate().get_extension::<ExtendedKeyUsage>().ok()?;
+        let extended_key_usage = extended_key_usage.map(|(_, it)| it.0);
+        let extended_key_usage = extended_key_usage.filter(|it| !it.contains(&ANY_EXTENDED_KEY_USAGE));
+        (certificate.to_der().ok()? == der).then_some(Self { der, certificate, extended_key_usage })
     }
 
     pub(crate) fn subject(&self) -> String {
@@ -132,12 +152,6 @@ impl CaCertificate {
             if below == 0 && !usage.crl_sign() {
                 return Err(IssuerError::KeyUsage { subject: subject(), missing: "cRLSign" });
             }
-        }
-        // RFC 5280 §4.2.1.12 speaks of leaves; verifiers hold a CA's certificate to it too.
-        let extended =
-            tbs.get_extension::<ExtendedKeyUsage>().map_err(|_| IssuerError::NotACa { subject: subject() })?;
-        if extended.is_some_and(|(_, it)| !it.0.iter().any(|it| [SERVER_AUTH, ANY_EXTENDED_KEY_USAGE].contains(it))) {
-            return Err(IssuerError::KeyUsage { subject: subject(), missing: "serverAuth (extended)" });
         }
         let (not_before, not_after) = self.validity();
         if now < not_before || now > not_after {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use akamu_proto::{Identifier, Timestamp};
 use der::Decode as _;
+use der::asn1::ObjectIdentifier;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage};
@@ -17,7 +18,7 @@ use crate::csr::Csr;
 use crate::encoding;
 use crate::files::{self, FileError};
 use crate::key::{FileKey, HashAlg, KeyError, KeyType, SigningKey};
-use crate::leaf;
+use crate::leaf::{self, CLIENT_AUTH, SERVER_AUTH};
 use crate::serial::Serial;
 use crate::signed;
 
@@ -81,6 +82,14 @@ pub enum IssuerError {
         subject: String,
         /// The usage.
         missing: &'static str,
+    },
+    /// Certificates whose extended key usages allow nothing that is issued here.
+    #[error(
+        "the extended key usages of the chain, up to those of {subject:?}, leave neither serverAuth nor clientAuth; have its certificates issued with one of these in each, or without extended key usages"
+    )]
+    ExtendedKeyUsage {
+        /// The subject of the first one with which nothing is left.
+        subject: String,
     },
     /// A CA that allows fewer CAs under it than there are.
     #[error("the certificate {subject:?} in the chain does not allow so many CA certificates under it (pathLen)")]
@@ -148,6 +157,9 @@ pub enum IssueError {
     /// What was signed does not verify, or is not what was to be signed.
     #[error("the signed certificate does not hold: {0}")]
     Unsound(String),
+    /// A certificate for a server, of a chain whose extended key usages leave clientAuth alone.
+    #[error("the issuer's chain has no extended key usage serverAuth, which a server's certificate needs")]
+    NotForServers,
     /// The issuing certificate, or one above it, has expired.
     #[error("the issuing certificate expired at {not_after}")]
     Expired {
@@ -285,7 +297,7 @@ impl Issuer {
     }
 
     /// Signs a TBSCertificate that [`Self::prepare`] made, and checks the outcome before anyone sees it: the octets are
-    /// those prepared, and webpki accepts the certificate under ours, as a server's and a client's, for each name.
+    /// those prepared, and webpki accepts the certificate under ours, for the usages that our chain leaves, for each name.
     ///
     /// # Errors
     /// Where the key fails, or what was signed does not verify.
@@ -310,7 +322,8 @@ impl Issuer {
         let seconds = u64::try_from(certificate.validity().0.unix_secs()).unwrap_or(0);
         let within = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
         let verify = |anchor: TrustAnchor<'_>| {
-            leaf.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &[anchor], &[], within, ServerAndClient, None, None)
+            let usages = Usages(self.chain.usages());
+            leaf.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &[anchor], &[], within, usages, None, None)
                 .map(drop)
                 .map_err(|error| error.to_string())
         };
@@ -334,13 +347,16 @@ impl Issuer {
     /// A certificate for a server of our own, with a new P-256 key (PKCS #8, DER).
     ///
     /// # Errors
-    /// As [`Self::prepare`] and [`Self::sign`].
+    /// As [`Self::prepare`] and [`Self::sign`], and where the chain leaves no serverAuth.
     pub fn issue_server_certificate(
         &self,
         names: &[Identifier],
         serial: Serial,
         now: Timestamp,
     ) -> Result<(IssuedCertificate, Vec<u8>), IssueError> {
+        if !self.chain.usages().contains(&SERVER_AUTH) {
+            return Err(IssueError::NotForServers);
+        }
         let key = FileKey::generate(KeyType::EcP256, HashAlg::Sha256)?;
         let tbs = leaf::prepare_for_key(self, &key, names, serial, now)?;
         Ok((self.sign(&tbs)?, key.to_pkcs8()?))
@@ -356,14 +372,14 @@ fn server_name(name: &Identifier) -> Option<ServerName<'static>> {
     }
 }
 
-/// Both usages, so that the signature is verified once.
-struct ServerAndClient;
+/// All of these usages, so that the signature is verified once.
+struct Usages<'a>(&'a [ObjectIdentifier]);
 
-impl ExtendedKeyUsageValidator for ServerAndClient {
+impl ExtendedKeyUsageValidator for Usages<'_> {
     fn validate(&self, present: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
         let present: Vec<Vec<usize>> = present.map(|it| it.map(|it| it.to_decoded_oid())).collect::<Result<_, _>>()?;
-        for required in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
-            if !present.iter().any(|it| it.iter().copied().eq(required.oid_values())) {
+        for (usage, required) in [(SERVER_AUTH, KeyUsage::server_auth()), (CLIENT_AUTH, KeyUsage::client_auth())] {
+            if self.0.contains(&usage) && !present.iter().any(|it| it.iter().copied().eq(required.oid_values())) {
                 let context = webpki::RequiredEkuNotFoundContext { required, present };
                 return Err(webpki::Error::RequiredEkuNotFoundContext(context));
             }

@@ -117,7 +117,7 @@ fn tbs(issuer: &Issuer, subject: &Subject<'_>, serial: Serial, now: Timestamp) -
         authority_key_identifier(issuer)?,
         extension(SUBJECT_KEY_IDENTIFIER, false, &SubjectKeyIdentifier(encoding::key_identifier(subject.key.bits())?))?,
         extension(KEY_USAGE, true, &KeyUsage(usages))?,
-        extension(EXTENDED_KEY_USAGE, false, &ExtendedKeyUsage(vec![SERVER_AUTH, CLIENT_AUTH]))?,
+        extension(EXTENDED_KEY_USAGE, false, &ExtendedKeyUsage(issuer.chain.usages().to_vec()))?,
         extension(BASIC_CONSTRAINTS, true, &BasicConstraints { ca: false, path_len_constraint: None })?,
         // RFC 5280 §4.2.1.6: critical where the subject is empty.
         extension(SUBJECT_ALT_NAME, has_empty_subject, &alternative_names)?,

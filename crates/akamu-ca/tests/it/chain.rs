@@ -308,26 +308,58 @@ fn the_name_constraints_of_every_ca_certificate_hold() {
     }
 }
 
+/// The extended key usages of a leaf by this issuer.
+fn usages_of_a_leaf(issuer: &Issuer) -> Vec<String> {
+    let csr = akamu_ca::Csr::parse(&request_for_names(&key(KeyType::EcP256), &["a.example"])).unwrap();
+    let issued = issuer.sign(&issuer.prepare(&csr, serial(1), now()).unwrap()).unwrap();
+    let leaf = x509_cert::Certificate::from_der(issued.der()).unwrap();
+    use x509_cert::ext::pkix::ExtendedKeyUsage;
+    let (_, usages) = leaf.tbs_certificate().get_extension::<ExtendedKeyUsage>().unwrap().unwrap();
+    usages.0.iter().map(ToString::to_string).collect()
+}
+
 #[test]
-fn a_ca_certificate_for_other_uses_than_servers_is_refused() {
+fn a_leaf_has_the_usages_that_every_ca_certificate_allows() {
     use ExtendedKeyUsagePurpose::{Any, ClientAuth, EmailProtection, ServerAuth};
-    let root = make(parameters("Root"), None);
-    for (usages, is_taken) in [
-        (vec![ServerAuth, ClientAuth], true),
-        (vec![ServerAuth], true),
-        (vec![Any], true),
-        (vec![EmailProtection], false),
-        (vec![ClientAuth], false),
-    ] {
-        let mut for_uses = parameters("Issuing");
-        for_uses.extended_key_usages = usages.clone();
-        let issuing = make(for_uses, Some(&root));
-        match load(issuing.key(), &[&issuing.der, &root.der], now()) {
-            Ok(_) => assert!(is_taken, "{usages:?}"),
-            Err(IssuerError::KeyUsage { missing, .. }) => {
-                assert_eq!((missing, is_taken), ("serverAuth (extended)", false))
+    const SERVER: &str = "1.3.6.1.5.5.7.3.1";
+    const CLIENT: &str = "1.3.6.1.5.5.7.3.2";
+    let with = |name: &str, usages: &[ExtendedKeyUsagePurpose]| {
+        let mut it = parameters(name);
+        it.extended_key_usages = usages.to_vec();
+        it
+    };
+    // Of the root, of the issuing certificate, and of a leaf, or the subject that leaves none.
+    type Case<'a> = (&'a [ExtendedKeyUsagePurpose], &'a [ExtendedKeyUsagePurpose], Result<&'a [&'a str], &'a str>);
+    let cases: [Case<'_>; 12] = [
+        (&[], &[], Ok(&[SERVER, CLIENT])),
+        (&[], &[ServerAuth, ClientAuth], Ok(&[SERVER, CLIENT])),
+        (&[], &[ClientAuth, EmailProtection, ServerAuth], Ok(&[SERVER, CLIENT])),
+        (&[], &[ServerAuth], Ok(&[SERVER])),
+        (&[], &[ClientAuth], Ok(&[CLIENT])),
+        (&[], &[Any], Ok(&[SERVER, CLIENT])),
+        (&[], &[EmailProtection, Any], Ok(&[SERVER, CLIENT])),
+        (&[ServerAuth], &[], Ok(&[SERVER])),
+        (&[ServerAuth], &[Any], Ok(&[SERVER])),
+        (&[ServerAuth], &[ServerAuth, ClientAuth], Ok(&[SERVER])),
+        (&[ServerAuth], &[ClientAuth], Err("CN=Root")),
+        (&[], &[EmailProtection], Err("CN=Issuing")),
+    ];
+    for (of_root, of_issuing, expected) in cases {
+        let root = make(with("Root", of_root), None);
+        let issuing = make(with("Issuing", of_issuing), Some(&root));
+        let what = format!("{of_root:?} {of_issuing:?}");
+        match (load(issuing.key(), &[&issuing.der, &root.der], now()), expected) {
+            (Ok(issuer), Ok(expected)) => {
+                assert_eq!(usages_of_a_leaf(&issuer), expected, "{what}");
+                let own = issuer.issue_server_certificate(&[crate::support::dns("a.example")], serial(2), now());
+                assert_eq!(own.is_ok(), expected.contains(&SERVER), "{what}");
+                assert!(own.is_ok() || matches!(own, Err(IssueError::NotForServers)), "{what}");
             }
-            Err(error) => panic!("{usages:?}: {error}"),
+            (Err(error @ IssuerError::ExtendedKeyUsage { .. }), Err(expected)) => {
+                let text = error.to_string();
+                assert!(text.contains(&format!("{expected:?}")) && !text.contains('\n'), "{what}: {text}");
+            }
+            (other, _) => panic!("{what}: {:?}", other.map(drop)),
         }
     }
 }

@@ -147,7 +147,7 @@ fn the_servers_own_certificate_is_for_its_names_and_key() {
         for name in ["localhost", "127.0.0.1", "::1"] {
             assert!(accepts(&ca, &issued, name, webpki::KeyUsage::server_auth(), now()), "{name}");
         }
-        let key = akamu_ca::FileKey::from_pkcs8(&pkcs8, akamu_ca::HashAlg::Sha256).unwrap();
+        let key = akamu_ca::FileKey::from_pkcs8(&pkcs8, HashAlg::Sha256).unwrap();
         let certificate = Certificate::from_der(issued.der()).unwrap();
         assert_eq!(certificate.tbs_certificate().subject_public_key_info().to_der().unwrap(), key.spki_der());
         assert!(certificate.tbs_certificate().subject().is_empty());
