@@ -1,14 +1,15 @@
 //! The issuing certificate and its chain up to the root (RFC 5280 §6.1), checked once, when the issuer is loaded.
 
-use akamu_proto::Timestamp;
+use akamu_proto::{Identifier, Timestamp};
 use der::asn1::ObjectIdentifier;
 use der::{Decode as _, Encode as _};
 use x509_cert::Certificate;
-use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, NameConstraints};
+use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
 
 use crate::encoding;
 use crate::issuer::IssuerError;
-use crate::leaf::{CLIENT_AUTH, SERVER_AUTH};
+use crate::leaf::{CLIENT_AUTH, NAME_CONSTRAINTS, SERVER_AUTH};
+use crate::name_constraints::{NameConstraints, NameNotPermitted, NotUnderstood};
 use crate::signed::{SignatureError, Signed};
 
 const ANY_EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
@@ -19,6 +20,7 @@ pub(crate) struct Chain {
     issuing: CaCertificate,
     above: Vec<CaCertificate>,
     usages: Vec<ObjectIdentifier>,
+    name_constraints: Vec<NameConstraints>,
 }
 
 /// A CA certificate, read.
@@ -41,7 +43,8 @@ impl Chain {
             .collect::<Result<Vec<_>, _>>()?
             .into_iter();
         let issuing = certificates.next().ok_or(IssuerError::Empty)?;
-        let mut chain = Self { issuing, above: certificates.collect(), usages: vec![SERVER_AUTH, CLIENT_AUTH] };
+        let above = certificates.collect();
+        let mut chain = Self { issuing, above, usages: vec![SERVER_AUTH, CLIENT_AUTH], name_constraints: Vec::new() };
         if chain.issuing.spki_der() != spki_der {
             return Err(IssuerError::OtherKey { subject: chain.issuing.subject() });
         }
@@ -58,7 +61,14 @@ impl Chain {
         }
         root.check_signed_by(root)?;
         chain.usages = chain.usages_left()?;
+        chain.name_constraints =
+            chain.iter().filter_map(|it| it.name_constraints().transpose()).collect::<Result<_, _>>()?;
         Ok(chain)
+    }
+
+    /// Whether a leaf with this name is within the name constraints of every certificate.
+    pub(crate) fn may_certify(&self, name: &Identifier) -> Result<(), NameNotPermitted> {
+        self.name_constraints.iter().try_for_each(|it| it.check(name))
     }
 
     /// RFC 5280 §4.2.1.12 speaks of leaves; verifiers hold what is under a CA certificate to its extended key usages too.
@@ -131,8 +141,12 @@ impl CaCertificate {
     }
 
     fn constrains_names(&self) -> bool {
-        // One that cannot be read does so too: webpki judges it.
-        !matches!(self.certificate.tbs_certificate().get_extension::<NameConstraints>(), Ok(None))
+        self.certificate.tbs_certificate().extensions().into_iter().flatten().any(|it| it.extn_id == NAME_CONSTRAINTS)
+    }
+
+    fn name_constraints(&self) -> Result<Option<NameConstraints>, IssuerError> {
+        let not_understood = |NotUnderstood(what)| IssuerError::NameConstraints { subject: self.subject(), what };
+        NameConstraints::of(&self.certificate).map_err(not_understood)
     }
 
     /// Whether it may sign what is here: `below` CA certificates between it and a leaf.

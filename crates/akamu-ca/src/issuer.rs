@@ -19,6 +19,7 @@ use crate::encoding;
 use crate::files::{self, FileError};
 use crate::key::{FileKey, HashAlg, KeyError, KeyType, SigningKey};
 use crate::leaf::{self, CLIENT_AUTH, SERVER_AUTH};
+use crate::name_constraints::NameNotPermitted;
 use crate::serial::Serial;
 use crate::signed;
 
@@ -91,6 +92,14 @@ pub enum IssuerError {
         /// The subject of the first one with which nothing is left.
         subject: String,
     },
+    /// Name constraints that would let no client accept a leaf, or that say nothing clear.
+    #[error("the certificate {subject:?} in the chain has name constraints {what}; have it issued without these")]
+    NameConstraints {
+        /// Its subject.
+        subject: String,
+        /// What is wrong with them.
+        what: &'static str,
+    },
     /// A CA that allows fewer CAs under it than there are.
     #[error("the certificate {subject:?} in the chain does not allow so many CA certificates under it (pathLen)")]
     PathTooLong {
@@ -157,6 +166,14 @@ pub enum IssueError {
     /// What was signed does not verify, or is not what was to be signed.
     #[error("the signed certificate does not hold: {0}")]
     Unsound(String),
+    /// A name that the chain's name constraints exclude.
+    #[error("{name}: {reason}")]
+    NameNotPermitted {
+        /// The name.
+        name: Identifier,
+        /// Which constraint.
+        reason: NameNotPermitted,
+    },
     /// A certificate for a server, of a chain whose extended key usages leave clientAuth alone.
     #[error("the issuer's chain has no extended key usage serverAuth, which a server's certificate needs")]
     NotForServers,
@@ -288,6 +305,15 @@ impl Issuer {
         &self.chain.issuing().certificate
     }
 
+    /// Whether the name constraints of the whole chain (RFC 5280 §4.2.1.10) let clients accept a certificate with this
+    /// name. A wildcard needs every name that it stands for.
+    ///
+    /// # Errors
+    /// Which constraint forbids it.
+    pub fn may_certify(&self, name: &Identifier) -> Result<(), NameNotPermitted> {
+        self.chain.may_certify(name)
+    }
+
     /// The exact TBSCertificate, DER, for a CSR. Whoever signs it makes the same certificate.
     ///
     /// # Errors
@@ -347,7 +373,7 @@ impl Issuer {
     /// A certificate for a server of our own, with a new P-256 key (PKCS #8, DER).
     ///
     /// # Errors
-    /// As [`Self::prepare`] and [`Self::sign`], and where the chain leaves no serverAuth.
+    /// As [`Self::prepare`] and [`Self::sign`], and where the chain leaves no serverAuth or may not certify a name.
     pub fn issue_server_certificate(
         &self,
         names: &[Identifier],
@@ -356,6 +382,10 @@ impl Issuer {
     ) -> Result<(IssuedCertificate, Vec<u8>), IssueError> {
         if !self.chain.usages().contains(&SERVER_AUTH) {
             return Err(IssueError::NotForServers);
+        }
+        for name in names {
+            let not_permitted = |reason| IssueError::NameNotPermitted { name: name.clone(), reason };
+            self.may_certify(name).map_err(not_permitted)?;
         }
         let key = FileKey::generate(KeyType::EcP256, HashAlg::Sha256)?;
         let tbs = leaf::prepare_for_key(self, &key, names, serial, now)?;

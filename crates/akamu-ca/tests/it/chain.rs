@@ -13,19 +13,19 @@ use rcgen::{
 use crate::support::{DAY, ca, key, now, profile, request_for_names, serial};
 
 /// A CA certificate by rcgen, with which another program stands for a company's own CA.
-struct Made {
-    der: Vec<u8>,
+pub(crate) struct Made {
+    pub(crate) der: Vec<u8>,
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
     pkcs8: Vec<u8>,
 }
 
 impl Made {
-    fn key(&self) -> FileKey {
+    pub(crate) fn key(&self) -> FileKey {
         FileKey::from_pkcs8(&self.pkcs8, HashAlg::Sha256).unwrap()
     }
 }
 
-fn parameters(name: &str) -> CertificateParams {
+pub(crate) fn parameters(name: &str) -> CertificateParams {
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name.push(DnType::CommonName, name);
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -35,7 +35,7 @@ fn parameters(name: &str) -> CertificateParams {
     parameters
 }
 
-fn make(parameters: CertificateParams, issuer: Option<&Made>) -> Made {
+pub(crate) fn make(parameters: CertificateParams, issuer: Option<&Made>) -> Made {
     let key = rcgen::KeyPair::generate().unwrap();
     let pkcs8 = key.serialize_der();
     let certificate = match issuer {
@@ -45,7 +45,7 @@ fn make(parameters: CertificateParams, issuer: Option<&Made>) -> Made {
     Made { der: certificate.der().to_vec(), issuer: rcgen::Issuer::new(parameters, key), pkcs8 }
 }
 
-fn load(key: FileKey, chain: &[&[u8]], now: Timestamp) -> Result<Issuer, IssuerError> {
+pub(crate) fn load(key: FileKey, chain: &[&[u8]], now: Timestamp) -> Result<Issuer, IssuerError> {
     Issuer::new(Arc::new(key), chain.iter().map(|it| it.to_vec()).collect(), profile(), now)
 }
 

@@ -8,6 +8,7 @@ mod csr;
 mod first_run;
 mod issuance;
 mod key_file;
+mod name_constraints;
 mod openssl;
 mod profile;
 mod support;
