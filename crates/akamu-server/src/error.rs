@@ -1,7 +1,9 @@
 //! Every way in which a request can fail, and the one mapping to problem documents (RFC 8555 §6.7).
 
-use akamu_ca::CsrError;
-use akamu_proto::{AccountStatus, ContactError, ErrorType, JwkError, JwsError, OrderStatus, Problem};
+use akamu_ca::{CsrError, NameNotPermitted};
+use akamu_proto::{
+    AccountStatus, ContactError, ErrorType, Identifier, JwkError, JwsError, OrderStatus, Problem, Subproblem,
+};
 use akamu_store::StoreError;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -60,8 +62,8 @@ pub(crate) enum AcmeError {
     Identifiers(Problem),
     #[error("\"{member}\" is not supported; leave it out, certificates have the validity that this CA gives")]
     ValidityNotSupported { member: &'static str },
-    #[error("no challenge type that is configured here can prove control of this identifier")]
-    NoChallengeType(Box<akamu_proto::Identifier>),
+    #[error("{}", rejected(.0))]
+    Rejected(Vec<(Identifier, Rejection)>),
     #[error("the order is {status}; it can be finalized when it is ready")]
     OrderNotReady { status: OrderStatus },
     #[error("the order is being finalized with another CSR")]
@@ -90,6 +92,22 @@ pub(crate) enum AcmeError {
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the server failed; its log says why")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Why this CA gives no certificate for a name that is well formed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Rejection {
+    #[error("no challenge type that is configured here can prove control of this identifier")]
+    NoChallengeType,
+    #[error("this CA may not certify this identifier: {0}")]
+    NameNotPermitted(#[from] NameNotPermitted),
+}
+
+fn rejected(identifiers: &[(Identifier, Rejection)]) -> String {
+    match identifiers {
+        [(identifier, rejection)] => format!("{identifier}: {rejection}"),
+        several => format!("{} identifiers are refused; see the subproblems", several.len()),
+    }
 }
 
 impl From<JwkError> for AcmeError {
@@ -127,10 +145,12 @@ impl AcmeError {
             Self::Contact(error) => (error.error_type(), 400),
             Self::TermsNotAgreed { .. } => (T::UserActionRequired, 403),
             Self::Identifiers(problem) => return problem.clone(),
-            Self::NoChallengeType(identifier) => {
-                let subproblem = akamu_proto::Subproblem::about(identifier, T::RejectedIdentifier, self.to_string());
-                return Problem::new(T::RejectedIdentifier, format!("{identifier}: {self}"))
-                    .with_subproblems(vec![subproblem]);
+            Self::Rejected(identifiers) => {
+                let about = |(identifier, rejection): &(Identifier, Rejection)| {
+                    Subproblem::about(identifier, T::RejectedIdentifier, rejection.to_string())
+                };
+                return Problem::new(T::RejectedIdentifier, self.to_string())
+                    .with_subproblems(identifiers.iter().map(about).collect());
             }
             Self::OrderNotReady { .. } | Self::OtherCsr => (T::OrderNotReady, 403),
             Self::Csr(_) | Self::CsrWithAccountKey => (T::BadCsr, 400),

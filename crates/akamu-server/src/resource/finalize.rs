@@ -37,6 +37,9 @@ pub(crate) async fn post(
     if csr.is_made_with(&Jwk::parse(&account.jwk)?) {
         return Err(AcmeError::CsrWithAccountKey);
     }
+    if found.status == OrderStatus::Ready {
+        order::check_permitted(&found.identifiers, &app.issuer)?;
+    }
     let serial = Serial::from_random(random::octets(&*app.random));
     let tbs = app.issuer.prepare(&csr, serial, now).map_err(AcmeError::internal)?;
     let issuance = NewIssuance { csr_digest, serial: *serial.as_octets(), tbs };

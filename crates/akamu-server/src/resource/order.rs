@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use akamu_ca::Issuer;
+use akamu_challenge::ValidatorSet;
 use akamu_proto::{AuthorizationId, Identifier, NewOrderRequest, OrderId, OrderObject, OrderStatus, Token};
 use akamu_store::{NewAuthorization, NewChallenge, NewOrder, Order, OrderCreated};
 use axum::extract::{Path, State};
@@ -11,7 +13,7 @@ use http::header::{LOCATION, RETRY_AFTER};
 
 use crate::app::App;
 use crate::authenticated::{ByAccount, Json, PostAsGet};
-use crate::error::AcmeError;
+use crate::error::{AcmeError, Rejection};
 use crate::random;
 use crate::router::{json, with_header};
 
@@ -48,9 +50,9 @@ pub(crate) async fn create(
         }
     }
     let identifiers = request.parse_identifiers().map_err(AcmeError::Identifiers)?;
+    check_identifiers(&identifiers, &app.issuer, &app.validators)?;
     let now = app.clock.now();
-    let authorizations =
-        identifiers.into_iter().map(|it| new_authorization(&app, it, now)).collect::<Result<_, _>>()?;
+    let authorizations = identifiers.into_iter().map(|it| new_authorization(&app, it, now)).collect();
     let order = NewOrder {
         id: OrderId::new(now, random::octets(&*app.random)),
         account: account.id,
@@ -81,12 +83,26 @@ pub(super) fn record_identifiers(order: &Order) {
     }
 }
 
-fn new_authorization(
-    app: &App,
-    identifier: Identifier,
-    now: akamu_proto::Timestamp,
-) -> Result<NewAuthorization, AcmeError> {
-    let challenges: Vec<_> = app
+/// Refuses the names for which there could be no certificate, all in one answer.
+fn check_identifiers(identifiers: &[Identifier], issuer: &Issuer, validators: &ValidatorSet) -> Result<(), AcmeError> {
+    reject(identifiers, |identifier| {
+        issuer.may_certify(identifier)?;
+        validators.offered_for(identifier).next().map(drop).ok_or(Rejection::NoChallengeType)
+    })
+}
+
+/// Refuses the names that the issuer may not certify: an order may be older than the issuer.
+pub(super) fn check_permitted(identifiers: &[Identifier], issuer: &Issuer) -> Result<(), AcmeError> {
+    reject(identifiers, |identifier| Ok(issuer.may_certify(identifier)?))
+}
+
+fn reject(identifiers: &[Identifier], check: impl Fn(&Identifier) -> Result<(), Rejection>) -> Result<(), AcmeError> {
+    let rejected: Vec<_> = identifiers.iter().filter_map(|it| Some((it.clone(), check(it).err()?))).collect();
+    if rejected.is_empty() { Ok(()) } else { Err(AcmeError::Rejected(rejected)) }
+}
+
+fn new_authorization(app: &App, identifier: Identifier, now: akamu_proto::Timestamp) -> NewAuthorization {
+    let challenges = app
         .validators
         .offered_for(&identifier)
         .map(|challenge_type| NewChallenge {
@@ -94,15 +110,12 @@ fn new_authorization(
             challenge_type,
         })
         .collect();
-    if challenges.is_empty() {
-        return Err(AcmeError::NoChallengeType(Box::new(identifier)));
-    }
-    Ok(NewAuthorization {
+    NewAuthorization {
         id: AuthorizationId::new(now, random::octets(&*app.random)),
         identifier,
         expires_at: now.plus(app.settings.authorization_expiry),
         challenges,
-    })
+    }
 }
 
 /// POST-as-GET of an order; held while one of its validations runs.
@@ -129,4 +142,82 @@ pub(crate) async fn show(
     }
     record_identifiers(&order);
     Ok(answer(&app, &order, StatusCode::OK))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use akamu_ca::{FileKey, HashAlg, Profile};
+    use akamu_proto::{ErrorType, Problem, Timestamp};
+    use rcgen::{BasicConstraints, CertificateParams, GeneralSubtree, IsCa, NameConstraints};
+    use serde_json::{Value, json};
+
+    /// A CA that may certify what is under corp.test.
+    fn issuer() -> Issuer {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut root = CertificateParams::default();
+        root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        root.distinguished_name.push(rcgen::DnType::CommonName, "Corp");
+        root.name_constraints = Some(NameConstraints {
+            permitted_subtrees: vec![GeneralSubtree::DnsName("corp.test".to_owned())],
+            excluded_subtrees: vec![GeneralSubtree::DnsName("secret.corp.test".to_owned())],
+        });
+        let root = root.self_signed(&key).unwrap();
+        let key = FileKey::from_pkcs8(&key.serialize_der(), HashAlg::Sha256).unwrap();
+        let profile = Profile { validity: Duration::from_secs(86_400), crl_url: None, issuer_url: None };
+        let now = Timestamp::from_unix_secs(1_790_000_000);
+        Issuer::new(Arc::new(key), vec![root.der().to_vec()], profile, now).unwrap()
+    }
+
+    fn names(names: &[&str]) -> Vec<Identifier> {
+        names.iter().map(|it| Identifier::dns(it).unwrap()).collect()
+    }
+
+    fn subproblems(problem: &Problem) -> Value {
+        let shown = |it: &akamu_proto::Subproblem| json!([it.error_type.name(), it.identifier, it.detail]);
+        problem.subproblems.iter().map(shown).collect()
+    }
+
+    const PERMITS: &str =
+        "this CA may not certify this identifier: the CA certificate \"CN=Corp\" permits only corp.test";
+    const EXCLUDES: &str =
+        "this CA may not certify this identifier: the CA certificate \"CN=Corp\" excludes secret.corp.test";
+
+    #[test]
+    fn names_that_the_issuer_may_not_certify_are_refused_together() {
+        let issuer = issuer();
+        let check = |list: &[&str]| check_permitted(&names(list), &issuer);
+        assert!(check(&["a.corp.test", "corp.test", "*.b.corp.test"]).is_ok());
+        let problem = check(&["a.corp.test", "other.test", "x.secret.corp.test"]).unwrap_err().problem();
+        assert_eq!((problem.error_type, problem.status), (ErrorType::RejectedIdentifier, Some(400)));
+        assert_eq!(problem.detail, "2 identifiers are refused; see the subproblems");
+        let id = |name: &str| json!({ "type": "dns", "value": name });
+        let expected = json!([
+            ["rejectedIdentifier", id("other.test"), PERMITS],
+            ["rejectedIdentifier", id("x.secret.corp.test"), EXCLUDES],
+        ]);
+        assert_eq!(subproblems(&problem), expected);
+        let problem = check(&["*.corp.test"]).unwrap_err().problem();
+        assert_eq!(problem.detail, format!("*.corp.test: {EXCLUDES}"));
+        assert_eq!(subproblems(&problem), json!([["rejectedIdentifier", id("*.corp.test"), EXCLUDES]]));
+    }
+
+    #[test]
+    fn a_name_that_nothing_can_prove_is_refused_with_the_others() {
+        let none = ValidatorSet::new();
+        let refused = check_identifiers(&names(&["other.test", "a.corp.test"]), &issuer(), &none);
+        let problem = refused.unwrap_err().problem();
+        let id = |name: &str| json!({ "type": "dns", "value": name });
+        let expected = json!([
+            ["rejectedIdentifier", id("other.test"), PERMITS],
+            [
+                "rejectedIdentifier",
+                id("a.corp.test"),
+                "no challenge type that is configured here can prove control of this identifier"
+            ],
+        ]);
+        assert_eq!(subproblems(&problem), expected);
+    }
 }
