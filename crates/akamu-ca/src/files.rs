@@ -1,8 +1,8 @@
 //! Files that hold keys and certificates: made once, never overwritten, refused where others could read them.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// The largest file that is read.
@@ -78,7 +78,7 @@ fn effective_user() -> u32 {
 pub(crate) fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), FileError> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(io(path))?;
     // Exactly this mode: under the umask 077 that services like to have, nobody else could read root.pem.
-    file.set_permissions(std::fs::Permissions::from_mode(mode)).map_err(io(path))?;
+    file.set_permissions(Permissions::from_mode(mode)).map_err(io(path))?;
     file.write_all(text.as_bytes()).map_err(io(path))?;
     file.sync_all().map_err(io(path))
 }
@@ -87,13 +87,13 @@ pub(crate) fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), FileEr
 pub(crate) fn replace(path: &Path, text: &str, mode: u32) -> Result<(), FileError> {
     let draft = path.with_extension("new");
     match std::fs::remove_file(&draft) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(&draft)(error)),
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(io(&draft)(error)),
         // One that is there was left by a run that was cut off.
         _ => {}
     }
     write_new(&draft, text, mode)?;
     std::fs::rename(&draft, path).map_err(io(path))?;
-    path.parent().map_or(Ok(()), |it| sync_dir(if it.as_os_str().is_empty() { Path::new(".") } else { it }))
+    sync_dir(parent(path))
 }
 
 /// Makes a renaming or a new file in `directory` durable.
@@ -101,8 +101,24 @@ pub(crate) fn sync_dir(directory: &Path) -> Result<(), FileError> {
     File::open(directory).and_then(|it| it.sync_all()).map_err(io(directory))
 }
 
-/// Makes a directory with this mode, where there is none.
+/// Makes a directory, durably and with exactly this mode, whatever the umask, and so the ones above it that are missing.
+/// One that is there already stays as it is.
 pub(crate) fn create_dir(path: &Path, mode: u32) -> Result<(), FileError> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(io(path))
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = parent(path);
+    create_dir(parent, mode)?;
+    match DirBuilder::new().mode(mode).create(path) {
+        // By another process, just now.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => return Ok(()),
+        made => made.map_err(io(path))?,
+    }
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(io(path))?;
+    sync_dir(parent)
+}
+
+/// The directory that a path lies in.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }

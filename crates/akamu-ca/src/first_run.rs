@@ -115,7 +115,8 @@ impl Authority {
         Self { directory: directory.into() }
     }
 
-    /// Makes the data directory, where there is none, with mode 0755: others must be able to read root.pem in it.
+    /// Makes the data directory, where there is none, with mode 0755 whatever the umask: others must be able to read
+    /// root.pem in it.
     ///
     /// # Errors
     /// Where it cannot be made.

@@ -43,13 +43,36 @@ fn the_first_run_makes_these_files_and_no_other() {
 }
 
 #[test]
+fn the_data_directory_and_those_above_it_are_made_for_all_to_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    Authority::create_directory(&at("above/data")).unwrap();
+    assert_eq!((mode(&at("above")), mode(&at("above/data"))), (0o755, 0o755));
+    // One that is there keeps the mode that somebody gave it.
+    std::fs::set_permissions(at("above/data"), std::fs::Permissions::from_mode(0o750)).unwrap();
+    std::fs::set_permissions(at("above"), std::fs::Permissions::from_mode(0o711)).unwrap();
+    Authority::create_directory(&at("above/data")).unwrap();
+    Authority::create_directory(&at("above/other")).unwrap();
+    assert_eq!((mode(&at("above")), mode(&at("above/data")), mode(&at("above/other"))), (0o711, 0o750, 0o755));
+    std::fs::write(at("file"), "").unwrap();
+    let error = Authority::create_directory(&at("file")).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("{}: File exists", at("file").display())), "{error}");
+}
+
+#[test]
 fn the_modes_do_not_depend_on_the_umask() {
     // In a process of its own: the umask is the whole process's.
-    let script = "umask 077 && exec \"$0\" --exact first_run::the_first_run_makes_these_files_and_no_other";
+    const TESTS: [&str; 2] = [
+        "first_run::the_first_run_makes_these_files_and_no_other",
+        "first_run::the_data_directory_and_those_above_it_are_made_for_all_to_read",
+    ];
     let test = std::env::current_exe().unwrap();
-    let output = std::process::Command::new("sh").args(["-c", script]).arg(test).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    for umask in ["077", "000"] {
+        let script = format!("umask {umask} && exec \"$0\" --exact \"$@\"");
+        let output = std::process::Command::new("sh").args(["-c", &script]).arg(&test).args(TESTS).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("2 passed"), "umask {umask}: {text}");
+    }
 }
 
 #[test]
