@@ -118,6 +118,24 @@ pub(crate) fn create_dir(path: &Path, mode: u32) -> Result<(), FileError> {
     sync_dir(parent)
 }
 
+/// Whether nothing is in a directory, or there is none.
+pub(crate) fn is_empty(directory: &Path) -> Result<bool, FileError> {
+    match std::fs::read_dir(directory) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(io(directory)(error)),
+    }
+}
+
+/// Whether there is something of this name.
+pub(crate) fn is_there(path: &Path) -> Result<bool, FileError> {
+    match path.symlink_metadata() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(io(path)(error)),
+    }
+}
+
 /// The directory that a path lies in.
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))

@@ -1,7 +1,7 @@
 //! The first run: a root, and an intermediate under it that issues, so that the root's key can go offline.
 //!
 //! Files under the data directory: `root.pem` (to be trusted), and in `keys/` `root.key`, `issuing.key` and
-//! `issuing.pem` (the issuing certificate, then the root). `keys/` appears whole: it is made under another name, and
+//! `issuing.pem` (the issuing certificate, then the root). They appear together: `keys/` is made under another name, and
 //! renamed. `root.pem` follows the issuer: it is written after it, and anew where it is another root.
 
 use std::path::{Path, PathBuf};
@@ -39,6 +39,11 @@ const MAX_NAME: usize = 64;
 /// What follows the common name.
 const ROOT: &str = " Root";
 const ISSUING: &str = " Issuing CA";
+
+/// The files in `keys/`.
+const ROOT_KEY: &str = "root.key";
+const ISSUING_KEY: &str = "issuing.key";
+const ISSUING_PEM: &str = "issuing.pem";
 
 /// What the first run makes.
 #[derive(Clone, Debug)]
@@ -95,11 +100,19 @@ pub enum FirstRunError {
         /// The most characters that it may have.
         limit: usize,
     },
-    /// `keys/` is there already.
-    #[error("{}: is there already; keys are never overwritten", path.display())]
+    /// There is something in `keys/` already.
+    #[error("{}: is there already, and not empty; keys are never overwritten", path.display())]
     Exists {
         /// The directory.
         path: PathBuf,
+    },
+    /// There is a part of a CA.
+    #[error("{}: {missing} is missing beside the CA's other files; restore it from the backup", path.display())]
+    Incomplete {
+        /// The directory.
+        path: PathBuf,
+        /// The file that is not there.
+        missing: &'static str,
     },
 }
 
@@ -131,17 +144,28 @@ impl Authority {
 
     /// The issuing certificate's key.
     pub fn issuing_key(&self) -> PathBuf {
-        self.directory.join("keys/issuing.key")
+        self.keys().join(ISSUING_KEY)
     }
 
     /// The issuing certificate, then the root.
     pub fn issuing_pem(&self) -> PathBuf {
-        self.directory.join("keys/issuing.pem")
+        self.keys().join(ISSUING_PEM)
     }
 
-    /// Whether the first run has been here.
-    pub fn exists(&self) -> bool {
-        self.directory.join("keys").exists()
+    fn keys(&self) -> PathBuf {
+        self.directory.join("keys")
+    }
+
+    fn missing(&self, name: &'static str) -> Result<bool, FileError> {
+        Ok(!files::is_there(&self.keys().join(name))?)
+    }
+
+    /// Whether there is a CA, or a part of one. A `keys/` without its files is none.
+    ///
+    /// # Errors
+    /// Where `keys/` cannot be looked into.
+    pub fn exists(&self) -> Result<bool, FileError> {
+        Ok(!(self.missing(ROOT_KEY)? && self.missing(ISSUING_KEY)? && self.missing(ISSUING_PEM)?))
     }
 
     /// Reads the CA. Writes root.pem anew, where a first run was cut off before it, or somebody removed it.
@@ -149,6 +173,12 @@ impl Authority {
     /// # Errors
     /// What is wrong with a file.
     pub fn load(&self, profile: Profile, hash: HashAlg, now: Timestamp) -> Result<Issuer, FirstRunError> {
+        // Not root.key: it may be in a safe place.
+        for missing in [ISSUING_KEY, ISSUING_PEM] {
+            if self.missing(missing)? {
+                return Err(FirstRunError::Incomplete { path: self.keys(), missing });
+            }
+        }
         let issuer = Issuer::load(&self.issuing_key(), &self.issuing_pem(), profile, hash, now)?;
         self.write_root(issuer.root_der())?;
         Ok(issuer)
@@ -170,7 +200,7 @@ impl Authority {
     /// Makes root and intermediate. `random` fills octets for the two serial numbers.
     ///
     /// # Errors
-    /// Where something cannot be made or written, or `keys/` is there already.
+    /// Where something cannot be made or written, or something is in `keys/` already.
     pub fn create(
         &self,
         first_run: &FirstRun,
@@ -183,14 +213,14 @@ impl Authority {
             random(&mut octets);
             Serial::from_random(octets)
         };
-        let keys = self.directory.join("keys");
-        if keys.exists() {
+        let keys = self.keys();
+        if !files::is_empty(&keys)? {
             return Err(FirstRunError::Exists { path: keys });
         }
+        let validity = YEAR * first_run.ca_validity_years;
         let (root_name, issuing_name) = (first_run.name(ROOT)?, first_run.name(ISSUING)?);
         let root_key = FileKey::generate(first_run.key_type, first_run.hash)?;
         let issuing_key = FileKey::generate(first_run.key_type, first_run.hash)?;
-        let years = YEAR * first_run.ca_validity_years;
         let root = CaCertificate {
             subject: &root_name,
             subject_key: &root_key,
@@ -199,30 +229,31 @@ impl Authority {
             path_len: None,
             serial: serial(),
             not_before: now.minus(BACKDATE),
-            not_after: now.plus(years * 2),
+            not_after: now.plus(validity * 2),
         };
         let issuing = CaCertificate {
             subject: &issuing_name,
             subject_key: &issuing_key,
             path_len: Some(0),
             serial: serial(),
-            not_after: now.plus(years),
+            not_after: now.plus(validity),
             ..root
         };
         let chain = vec![issuing.make()?, root.make()?];
 
         let made = self.directory.join("keys.new");
-        if made.exists() {
+        if files::is_there(&made)? {
             // A first run was cut off: nobody has seen these keys.
             std::fs::remove_dir_all(&made).map_err(|source| FileError::Io { path: made.clone(), source })?;
         }
         files::create_dir(&made, 0o700)?;
-        root_key.write_new(&made.join("root.key"))?;
-        issuing_key.write_new(&made.join("issuing.key"))?;
+        root_key.write_new(&made.join(ROOT_KEY))?;
+        issuing_key.write_new(&made.join(ISSUING_KEY))?;
         let chain_pem: String = chain.iter().map(|it| encoding::certificate_pem(it)).collect();
-        files::write_new(&made.join("issuing.pem"), &chain_pem, 0o600)?;
+        files::write_new(&made.join(ISSUING_PEM), &chain_pem, 0o600)?;
         files::sync_dir(&made)?;
         let issuer = Issuer::new(Arc::new(issuing_key), chain, profile, now)?;
+        // In the place of one that is empty: one with something in it stays.
         std::fs::rename(&made, &keys).map_err(|source| FileError::Io { path: keys, source })?;
         files::sync_dir(&self.directory)?;
         // Last: cut off before it, the next start reads keys/ and writes it.

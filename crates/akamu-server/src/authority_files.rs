@@ -38,7 +38,7 @@ pub(crate) fn open_or_make(
         authority.write_root(issuer.root_der()).map_err(|error| StartError::new(error.to_string()))?;
         return Ok(issuer);
     }
-    if authority.exists() {
+    if authority.exists().map_err(|error| StartError::new(error.to_string()))? {
         return authority.load(profile, hash, now).map_err(|error| StartError::new(error.to_string()));
     }
     if !database_is_new {
@@ -59,4 +59,45 @@ pub(crate) fn open_or_make(
         .map_err(|error| StartError::new(error.to_string()))?;
     tracing::info!(root = %authority.root_pem().display(), "a new CA is made");
     Ok(issuer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, load};
+    use crate::random::SystemRandom;
+
+    #[test]
+    fn a_ca_is_made_where_none_of_its_files_is_and_the_database_is_new() {
+        let directory = tempfile::tempdir().unwrap();
+        let sources = Sources {
+            base_url: Some("https://ca.test".to_owned()),
+            working_directory: directory.path().to_owned(),
+            ..Sources::default()
+        };
+        let config = load(&sources).unwrap().config;
+        let open = |database_is_new| {
+            let profile = Profile { validity: std::time::Duration::from_secs(1), crl_url: None, issuer_url: None };
+            let now = Timestamp::from_unix_secs(1_790_000_000);
+            let issuer = open_or_make(&config, profile, database_is_new, &SystemRandom, now);
+            issuer.map(|it| it.certificate_der().to_vec()).map_err(|error| error.to_string())
+        };
+        create_data_dir(&config.data_dir).unwrap();
+        let keys = config.data_dir.join("keys");
+        // Twice: without keys/, and with one that a mount or a person made.
+        for _ in 0..2 {
+            let error = open(false).unwrap_err();
+            assert!(error.starts_with(&format!("{}: the database has an issuer", keys.display())), "{error}");
+            std::fs::create_dir_all(&keys).unwrap();
+        }
+        let made = open(true).unwrap();
+        for database_is_new in [true, false] {
+            assert_eq!(open(database_is_new), Ok(made.clone()), "a start that was cut off before the database knew it");
+        }
+        std::fs::remove_file(keys.join("issuing.pem")).unwrap();
+        for database_is_new in [true, false] {
+            let error = open(database_is_new).unwrap_err();
+            assert!(error.starts_with(&format!("{}: issuing.pem is missing", keys.display())), "{error}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use akamu_ca::{Authority, FileKey, FirstRun, FirstRunError, HashAlg, KeyType, SigningKey as _};
+use akamu_ca::{Authority, FileKey, FirstRun, FirstRunError, HashAlg, Issuer, KeyType, SigningKey as _};
 use der::Decode as _;
 use x509_cert::Certificate;
 
@@ -79,45 +79,153 @@ fn the_modes_do_not_depend_on_the_umask() {
 fn a_later_run_finds_the_same_ca_also_without_the_roots_key() {
     let ca = ca(KeyType::Ed25519);
     let authority = Authority::new(ca.directory.path());
-    assert!(authority.exists());
+    assert!(authority.exists().unwrap());
     let load = || authority.load(profile(), HashAlg::Sha256, now()).unwrap();
     assert_eq!(load().certificate_der(), ca.issuer.certificate_der());
     std::fs::remove_file(ca.directory.path().join("keys/root.key")).unwrap();
     assert_eq!(load().root_der(), ca.issuer.root_der());
 }
 
-#[test]
-fn keys_are_never_overwritten() {
-    let ca = ca(KeyType::EcP256);
-    let again =
-        Authority::new(ca.directory.path()).create(&first_run(KeyType::EcP256), profile(), &mut random(), now());
-    assert!(matches!(again, Err(FirstRunError::Exists { path }) if path == ca.directory.path().join("keys")));
-    // A keys/ that is empty too: somebody may be about to restore into it.
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::create_dir(directory.path().join("keys")).unwrap();
-    let again = Authority::new(directory.path()).create(&first_run(KeyType::EcP256), profile(), &mut random(), now());
-    assert!(matches!(again, Err(FirstRunError::Exists { .. })));
-    assert_eq!(files(directory.path()), ["keys"]);
+fn create(authority: &Authority) -> Result<Issuer, FirstRunError> {
+    authority.create(&first_run(KeyType::EcP256), profile(), &mut random(), now())
+}
+
+fn load(authority: &Authority) -> Result<Issuer, FirstRunError> {
+    authority.load(profile(), HashAlg::Sha256, now())
+}
+
+/// The files of `keys/` in the order in which they are written.
+const KEYS: [&str; 3] = ["root.key", "issuing.key", "issuing.pem"];
+
+/// Writes these files with mode 0600: names and contents.
+fn write(directory: &Path, files: &[(&str, String)]) {
+    for (name, text) in files {
+        std::fs::write(directory.join(name), text).unwrap();
+        std::fs::set_permissions(directory.join(name), std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
 }
 
 #[test]
-fn a_first_run_that_was_cut_off_leaves_nothing_behind() {
+fn keys_are_never_overwritten() {
+    let ca = ca(KeyType::EcP256);
+    let again = create(&Authority::new(ca.directory.path()));
+    assert!(matches!(again, Err(FirstRunError::Exists { path }) if path == ca.directory.path().join("keys")));
+    // Not a file of a CA, and yet somebody's.
     let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("keys")).unwrap();
+    write(&directory.path().join("keys"), &[("old.key", "mine".to_owned())]);
     let authority = Authority::new(directory.path());
-    let create = || authority.create(&first_run(KeyType::EcP256), profile(), &mut random(), now()).unwrap();
-    // Cut off while the keys were made.
-    std::fs::create_dir(directory.path().join("keys.new")).unwrap();
-    std::fs::write(directory.path().join("keys.new/root.key"), "half").unwrap();
-    assert!(!authority.exists());
-    let issuer = create();
-    assert_eq!(files(directory.path()), ["keys", "root.pem"]);
-    // Cut off before root.pem, or while it was written.
-    std::fs::rename(directory.path().join("root.pem"), directory.path().join("root.new")).unwrap();
-    let root = std::fs::read_to_string(directory.path().join("root.new")).unwrap();
-    let loaded = authority.load(profile(), HashAlg::Sha256, now()).unwrap();
-    assert_eq!(loaded.root_der(), issuer.root_der());
-    assert_eq!(files(directory.path()), ["keys", "root.pem"]);
-    assert_eq!(std::fs::read_to_string(directory.path().join("root.pem")).unwrap(), root);
+    assert!(!authority.exists().unwrap());
+    assert!(matches!(create(&authority), Err(FirstRunError::Exists { .. })));
+    assert_eq!(files(directory.path()), ["keys"]);
+    assert_eq!(files(&directory.path().join("keys")), ["old.key"]);
+}
+
+#[test]
+fn a_first_run_that_was_cut_off_is_as_if_there_had_been_none() {
+    let earlier = ca(KeyType::EcP256);
+    let text = |name: &str| std::fs::read_to_string(earlier.directory.path().join("keys").join(name)).unwrap();
+    let half = |name: &str| text(name).split_at(100).0.to_owned();
+    // How far it got: before, in and after the writing of each file.
+    let mut reached: Vec<Vec<(&str, String)>> = vec![Vec::new()];
+    for (index, name) in KEYS.into_iter().enumerate() {
+        let before: Vec<_> = KEYS.iter().take(index).map(|it| (*it, text(it))).collect();
+        for last in [String::new(), half(name), text(name)] {
+            reached.push(before.iter().cloned().chain([(name, last)]).collect());
+        }
+    }
+    assert_eq!(reached.len(), 10);
+    for left in reached {
+        for has_empty_keys in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let authority = Authority::new(directory.path());
+            std::fs::create_dir(directory.path().join("keys.new")).unwrap();
+            write(&directory.path().join("keys.new"), &left);
+            if has_empty_keys {
+                std::fs::create_dir(directory.path().join("keys")).unwrap();
+            }
+            assert!(!authority.exists().unwrap());
+            let issuer = create(&authority).unwrap();
+            assert_ne!(issuer.certificate_der(), earlier.issuer.certificate_der());
+            assert_eq!(files(directory.path()), ["keys", "root.pem"]);
+            assert_eq!(mode(&directory.path().join("keys")), 0o700);
+            assert_eq!(load(&authority).unwrap().certificate_der(), issuer.certificate_der());
+        }
+    }
+}
+
+#[test]
+fn a_first_run_that_was_cut_off_before_root_pem_is_completed() {
+    let ca = ca(KeyType::EcP256);
+    let authority = Authority::new(ca.directory.path());
+    let root = std::fs::read_to_string(authority.root_pem()).unwrap();
+    for draft in [None, Some(""), root.get(..100), Some(&root)] {
+        std::fs::remove_file(authority.root_pem()).unwrap();
+        if let Some(draft) = draft {
+            std::fs::write(ca.directory.path().join("root.new"), draft).unwrap();
+        }
+        assert!(authority.exists().unwrap());
+        assert_eq!(load(&authority).unwrap().root_der(), ca.issuer.root_der());
+        assert_eq!(files(ca.directory.path()), ["keys", "root.pem"]);
+        assert_eq!(std::fs::read_to_string(authority.root_pem()).unwrap(), root);
+        assert_eq!(mode(&authority.root_pem()), 0o644);
+    }
+}
+
+#[test]
+fn half_of_a_ca_is_neither_used_nor_replaced() {
+    let whole = ca(KeyType::EcP256);
+    let text = |name: &str| std::fs::read_to_string(whole.directory.path().join("keys").join(name)).unwrap();
+    for chosen in 1_u8..8 {
+        let is_there = |index: usize| chosen & (1 << index) != 0;
+        let names: Vec<_> = (0..3).filter(|it| is_there(*it)).map(|it| KEYS[it]).collect();
+        let directory = tempfile::tempdir().unwrap();
+        let keys = directory.path().join("keys");
+        std::fs::create_dir(&keys).unwrap();
+        write(&keys, &names.iter().map(|it| (*it, text(it))).collect::<Vec<_>>());
+        let authority = Authority::new(directory.path());
+        assert!(authority.exists().unwrap(), "{names:?}");
+        assert!(matches!(create(&authority), Err(FirstRunError::Exists { .. })), "{names:?}");
+        let expected = match (is_there(1), is_there(2)) {
+            (true, true) => None,
+            (false, _) => Some("issuing.key"),
+            (true, false) => Some("issuing.pem"),
+        };
+        match (load(&authority), expected) {
+            (Ok(issuer), None) => assert_eq!(issuer.root_der(), whole.issuer.root_der()),
+            (Err(error @ FirstRunError::Incomplete { missing, .. }), Some(expected)) => {
+                assert_eq!(missing, expected, "{names:?}");
+                let text = error.to_string();
+                assert!(text.starts_with(&format!("{}: {expected} is missing", keys.display())), "{text}");
+                assert!(!text.contains('\n'), "{text}");
+            }
+            (other, _) => panic!("{names:?}: {:?}", other.map(drop)),
+        }
+        let mut names = names;
+        names.sort_unstable();
+        assert_eq!(files(&keys), names);
+    }
+    // A file that is cut off, which no first run leaves behind.
+    for name in ["issuing.key", "issuing.pem"] {
+        let path = whole.directory.path().join("keys").join(name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.split_at(100).0).unwrap();
+        let error = load(&Authority::new(whole.directory.path())).map(drop).unwrap_err().to_string();
+        assert!(error.starts_with(&path.display().to_string()) && !error.contains('\n'), "{error}");
+        std::fs::write(&path, text).unwrap();
+    }
+    load(&Authority::new(whole.directory.path())).unwrap();
+}
+
+#[test]
+fn a_keys_directory_that_is_none_ends_in_one_line() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("keys"), "").unwrap();
+    let authority = Authority::new(directory.path());
+    for error in [authority.exists().map(drop).unwrap_err().to_string(), create(&authority).unwrap_err().to_string()] {
+        assert!(error.contains("keys") && error.contains("Not a directory"), "{error}");
+    }
+    assert_eq!(files(directory.path()), ["keys"]);
 }
 
 #[test]
