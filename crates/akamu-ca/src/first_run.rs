@@ -34,6 +34,8 @@ use crate::signed;
 
 /// A year, as certificates count it.
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
+/// 9999-12-31T23:59:59Z: the last second that a certificate can name (RFC 5280 §4.1.2.5).
+const LAST_SECOND: Timestamp = Timestamp::from_unix_secs(253_402_300_799);
 /// RFC 5280 §A.1: ub-common-name and ub-organization-name.
 const MAX_NAME: usize = 64;
 /// What follows the common name.
@@ -61,6 +63,13 @@ pub struct FirstRun {
 }
 
 impl FirstRun {
+    /// How long the issuing certificate is valid.
+    fn validity(&self, now: Timestamp) -> Result<Duration, FirstRunError> {
+        let years = self.ca_validity_years;
+        let most = LAST_SECOND.since(now).as_secs() / (2 * YEAR.as_secs());
+        if u64::from(years) > most { Err(FirstRunError::ValidityYears { years, most }) } else { Ok(YEAR * years) }
+    }
+
     fn name(&self, kind: &str) -> Result<Name, FirstRunError> {
         let limit = MAX_NAME - ISSUING.len();
         let common_name = format!("{}{kind}", checked("ca.common_name", &self.common_name, limit)?);
@@ -99,6 +108,16 @@ pub enum FirstRunError {
         text: String,
         /// The most characters that it may have.
         limit: usize,
+    },
+    /// Certificates that would end after the year 9999.
+    #[error(
+        "ca.ca_validity_years is {years}; at most {most} are possible: the root is valid for twice as long, and no certificate outlives the year 9999"
+    )]
+    ValidityYears {
+        /// Its value.
+        years: u32,
+        /// The most that is possible.
+        most: u64,
     },
     /// There is something in `keys/` already.
     #[error("{}: is there already, and not empty; keys are never overwritten", path.display())]
@@ -217,7 +236,7 @@ impl Authority {
         if !files::is_empty(&keys)? {
             return Err(FirstRunError::Exists { path: keys });
         }
-        let validity = YEAR * first_run.ca_validity_years;
+        let validity = first_run.validity(now)?;
         let (root_name, issuing_name) = (first_run.name(ROOT)?, first_run.name(ISSUING)?);
         let root_key = FileKey::generate(first_run.key_type, first_run.hash)?;
         let issuing_key = FileKey::generate(first_run.key_type, first_run.hash)?;

@@ -272,6 +272,29 @@ fn names_that_cannot_stand_in_a_certificate_are_refused() {
 }
 
 #[test]
+fn certificates_end_before_the_year_10000() {
+    let create = |ca_validity_years: u32| {
+        let directory = tempfile::tempdir().unwrap();
+        let first_run = FirstRun { ca_validity_years, ..first_run(KeyType::EcP256) };
+        let made = Authority::new(directory.path()).create(&first_run, profile(), &mut random(), now());
+        assert_eq!(files(directory.path()).is_empty(), made.is_err());
+        made
+    };
+    // 7,978 times 365 days are left, and the root has twice as many years.
+    const MOST: u32 = 3_989;
+    let issuer = create(MOST).unwrap();
+    let root = Certificate::from_der(issuer.root_der()).unwrap();
+    assert!(root.tbs_certificate().validity().not_after.to_string().starts_with("9999-"), "{root:?}");
+    for years in [MOST + 1, 10_000, u32::MAX] {
+        let error = create(years).map(drop).unwrap_err();
+        assert!(matches!(error, FirstRunError::ValidityYears { most: 3_989, .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.starts_with(&format!("ca.ca_validity_years is {years}; at most 3989 are possible")), "{text}");
+        assert!(!text.contains('\n'), "{text}");
+    }
+}
+
+#[test]
 fn the_words_of_the_configuration_are_read() {
     for name in ["ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096", "ed25519"] {
         assert!(name.parse::<KeyType>().is_ok(), "{name}");
