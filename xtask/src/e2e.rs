@@ -8,6 +8,7 @@ mod dehydrated;
 pub(crate) mod dns_hook;
 mod lego;
 mod name_server;
+mod programs;
 mod server;
 mod stage;
 mod table;
@@ -18,6 +19,7 @@ use clap::Args;
 
 use self::client::{Client, Scenario};
 use self::name_server::NameServer;
+use self::programs::Programs;
 use self::server::Server;
 use self::stage::Stage;
 use self::table::Table;
@@ -50,15 +52,13 @@ pub(crate) fn run(args: &E2eArgs, installing: Installing) -> Result<(), Failure>
         packages::ensure(client.needed, installing, process::in_path)?;
         versions.push((client.prepare)(installing)?);
     }
-    let binary = server::binary()?;
+    let programs = Programs::collect()?;
     let name_server = NameServer::start()?;
-    let server = Server::start(&binary, name_server.address())?;
-    let hook = dns_hook::install(server.directory())?;
-    println!("server under test: {} at {}", binary.display(), server.directory_url());
+    let server = Server::start(programs.server(), name_server.address())?;
 
     let mut outcomes = Vec::new();
     for (client, version) in clients.into_iter().zip(versions) {
-        let stage = Stage::new(&server, &name_server, &hook, client.name)?;
+        let stage = Stage::new(&server, &name_server, &programs, client.name)?;
         outcomes.extend(run_client(client, &version, &stage));
     }
     let stopped = server.stop();

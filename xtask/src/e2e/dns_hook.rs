@@ -1,10 +1,8 @@
 //! `xtask dns-hook`: what the clients' hooks call to set and remove TXT records of the test's name server.
 
 use std::env;
-use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
@@ -26,17 +24,6 @@ pub(crate) struct DnsHookArgs {
 enum Verb {
     Add,
     Remove,
-}
-
-/// A copy of this program in `directory`, for hooks to call: the original may be built anew while the clients run.
-pub(super) fn install(directory: &Path) -> Result<PathBuf, Failure> {
-    let copying = || "cannot copy this program".to_owned();
-    // Leads to the running program even where its file has been replaced.
-    let running = PathBuf::from("/proc/self/exe");
-    let own = if running.exists() { running } else { env::current_exe().context(copying)? };
-    let copy = directory.join("xtask");
-    fs::copy(own, &copy).context(copying)?;
-    Ok(copy)
 }
 
 /// Returns once the record is there, or gone.

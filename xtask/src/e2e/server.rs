@@ -17,8 +17,6 @@ use crate::interrupt::Undone;
 use crate::postgres::free_port;
 use crate::process;
 
-/// Names a prebuilt binary to run instead of building one.
-const PREBUILT: &str = "XTASK_SERVER";
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const STOPPED_WITHIN: Duration = Duration::from_secs(20);
 
@@ -34,16 +32,6 @@ pub(super) struct Server {
     directory_url: String,
     http_port: u16,
     tls_port: u16,
-}
-
-/// The binary to test: the one that the environment names, or a fresh release build.
-pub(super) fn binary() -> Result<PathBuf, Failure> {
-    if let Some(prebuilt) = env::var_os(PREBUILT) {
-        return Ok(prebuilt.into());
-    }
-    process::run(process::cargo().args(["build", "--release", "--locked", "--quiet", "--package", "akamu"]))?;
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| process::project_root().join("target"), PathBuf::from);
-    Ok(target.join("release/akamu-server"))
 }
 
 impl Server {

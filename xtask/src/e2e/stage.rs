@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::certificate;
 use super::dns_hook::CONTROL;
 use super::name_server::NameServer;
+use super::programs::Programs;
 use super::server::{Server, tail};
 use super::web_root::WebRoot;
 use crate::failure::{Context, Failure};
@@ -27,25 +28,30 @@ const LISTED_WITHIN: Duration = Duration::from_secs(10);
 pub(super) struct Stage<'a> {
     server: &'a Server,
     name_server: &'a NameServer,
-    hook: &'a Path,
+    programs: &'a Programs,
     directory: PathBuf,
 }
 
 impl<'a> Stage<'a> {
-    /// The surroundings of `client`, whose hooks call `hook` to set records.
+    /// The surroundings of `client`.
     pub(super) fn new(
         server: &'a Server,
         name_server: &'a NameServer,
-        hook: &'a Path,
+        programs: &'a Programs,
         client: &str,
     ) -> Result<Self, Failure> {
         let directory = server.directory().join(client);
         fs::create_dir(&directory).context(|| format!("cannot make a directory for {client}"))?;
-        Ok(Self { server, name_server, hook, directory })
+        Ok(Self { server, name_server, programs, directory })
     }
 
     pub(super) fn directory_url(&self) -> &str {
         self.server.directory_url()
+    }
+
+    /// The server's program, for who starts one of his own.
+    pub(super) fn server_program(&self) -> &Path {
+        self.programs.server()
     }
 
     pub(super) fn root(&self) -> PathBuf {
@@ -116,7 +122,7 @@ impl<'a> Stage<'a> {
     /// Writes `body` as a shell script, in which `$DNS` adds and removes records.
     pub(super) fn script(&self, name: &str, body: &str) -> Result<PathBuf, Failure> {
         let path = self.path(name);
-        let program = self.hook.display();
+        let program = self.programs.hook().display();
         fs::write(&path, format!("#!/bin/sh\nset -eu\nDNS=\"{program} dns-hook\"\n{body}"))
             .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
             .context(|| format!("cannot write {}", path.display()))?;

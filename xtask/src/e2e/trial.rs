@@ -14,7 +14,6 @@ use std::time::Duration;
 use super::certbot;
 use super::certificate;
 use super::client::{Client, Scenario};
-use super::server;
 use super::stage::Stage;
 use crate::failure::{Context, Failure};
 use crate::interrupt::Undone;
@@ -88,7 +87,7 @@ impl Trial {
     fn start(stage: &Stage<'_>) -> Result<Self, Failure> {
         let log = File::options().create(true).append(true).open(stage.path("client.log"));
         let log = log.context(|| "cannot open the client's log".to_owned())?;
-        let mut command = Command::new(server::binary()?);
+        let mut command = Command::new(stage.server_program());
         // Nothing of the environment but where programs are: a variable of ours would end the trial.
         command.env_clear().env("PATH", path()?).current_dir(stage.path(""));
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();

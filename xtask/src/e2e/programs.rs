@@ -1,0 +1,83 @@
+//! The programs of a run, as copies: what cargo built may be built anew meanwhile, in this checkout or in another one that
+//! shares its target directory.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::failure::{Context, Failure};
+use crate::interrupt::Undone;
+use crate::process;
+
+/// Names a prebuilt server to run instead of building one.
+const PREBUILT: &str = "XTASK_SERVER";
+
+/// The copies, removed when dropped.
+#[derive(Debug)]
+pub(super) struct Programs {
+    server: PathBuf,
+    hook: PathBuf,
+    _directory: Undone,
+}
+
+impl Programs {
+    /// Builds the server, unless the environment names one, and copies it and this program.
+    pub(super) fn collect() -> Result<Self, Failure> {
+        let directory = tempfile::Builder::new()
+            .prefix("akamu-e2e-programs-")
+            .tempdir()
+            .context(|| "cannot make a directory for the programs".to_owned())?;
+        let built = server()?;
+        let server = copy(&built, &directory.path().join("akamu-server"))?;
+        let hook = copy(&running()?, &directory.path().join("xtask"))?;
+        println!("server under test: {}", built.display());
+        Ok(Self { server, hook, _directory: Undone::at_the_end(move || drop(directory)) })
+    }
+
+    /// The server under test.
+    pub(super) fn server(&self) -> &Path {
+        &self.server
+    }
+
+    /// This program, whose `dns-hook` the clients' hooks call.
+    pub(super) fn hook(&self) -> &Path {
+        &self.hook
+    }
+}
+
+/// The server to test: the one that the environment names, or a fresh release build.
+fn server() -> Result<PathBuf, Failure> {
+    if let Some(prebuilt) = env::var_os(PREBUILT) {
+        return Ok(prebuilt.into());
+    }
+    process::run(process::cargo().args(["build", "--release", "--locked", "--quiet", "--package", "akamu"]))?;
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| process::project_root().join("target"), PathBuf::from);
+    Ok(target.join("release/akamu-server"))
+}
+
+/// This program, even where its file has been replaced or removed.
+fn running() -> Result<PathBuf, Failure> {
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() { Ok(running) } else { env::current_exe().context(|| "cannot find this program".to_owned()) }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<PathBuf, Failure> {
+    fs::copy(from, to).context(|| format!("cannot copy {}", from.display()))?;
+    Ok(to.to_path_buf())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn the_copy_of_this_program_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let copy = copy(&running().unwrap(), &directory.path().join("xtask")).unwrap();
+        // Here this program is the test harness.
+        let printed = process::output(Command::new(&copy).args(["--list", "the_copy_of_this_program_runs"])).unwrap();
+        assert!(printed.contains("the_copy_of_this_program_runs: test"), "{printed}");
+    }
+}
