@@ -9,7 +9,7 @@ use std::future::{Future, pending};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -17,31 +17,38 @@ use std::time::Duration;
 use akamu_proto::{DnsName, Timestamp};
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::sync::watch;
 
 use crate::{Clock, Connector, Deadline, Lookup, LookupError, Resolver, Stream, TxtRecord};
 
-/// A clock that shows what it is set to.
+/// A clock that shows what it is set to. Who sleeps by it wakes when it has been set late enough.
 #[derive(Clone, Debug)]
 pub struct TestClock {
-    micros: Arc<AtomicI64>,
+    now: Arc<watch::Sender<Timestamp>>,
 }
 
 impl TestClock {
     /// A clock that shows `now`.
     pub fn at(now: Timestamp) -> Self {
-        Self { micros: Arc::new(AtomicI64::new(now.unix_micros())) }
+        Self { now: Arc::new(watch::Sender::new(now)) }
     }
 
     /// Shows a later time from now on.
     pub fn advance(&self, duration: Duration) {
-        self.micros.store(self.now().plus(duration).unix_micros(), Ordering::SeqCst);
+        self.now.send_modify(|now| *now = now.plus(duration));
     }
 }
 
 #[async_trait]
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_unix_micros(self.micros.load(Ordering::SeqCst))
+        *self.now.borrow()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        let until = self.now().plus(duration);
+        // The sender is ours: it cannot be gone.
+        let _ = self.now.subscribe().wait_for(|now| *now >= until).await;
     }
 }
 
