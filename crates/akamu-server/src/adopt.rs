@@ -12,10 +12,15 @@ pub(crate) async fn adopt(config: &Config, parts: Parts, yes: bool) -> Result<St
     let now = parts.clock.now();
     let database = |error: &dyn std::fmt::Display| StartError::new(format!("the database: {error}"));
     let options = StoreOptions::parse(&config.database.url, &config.data_dir).map_err(|error| database(&error))?;
+    const NEW: &str = "The database is new; `akamu-server serve` will make it its own.\n";
+    // To open it would make it.
+    if options.sqlite_file().is_some_and(|file| !file.exists()) {
+        return Ok(NEW.to_owned());
+    }
     let store = Store::open(options, now).await.map_err(|error| database(&error))?;
     let known = store.identity().await.map_err(|error| database(&error))?;
     let Some(known) = known else {
-        return Ok("The database is new; `akamu-server serve` will make it its own.\n".to_owned());
+        return Ok(NEW.to_owned());
     };
     let issuer = authority_files::open_or_make(config, profile(config), false, &*parts.random, now)?;
     let ours = Identity {

@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use akamu_challenge::Clock;
 use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -18,6 +19,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::shutdown::stopped;
+
 /// How long a client may take for the TLS handshake, and for the first octet after it.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a client may take for a request's header, and how long an idle connection is kept.
@@ -26,6 +28,8 @@ const HEADER: Duration = Duration::from_secs(30);
 const HEADER_OCTETS: usize = 16 * 1024;
 /// Streams at once on one HTTP/2 connection.
 const STREAMS: u32 = 64;
+/// How long to wait before the next connection is accepted, where one could not be.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// How often a silent HTTP/2 connection is asked whether it still lives, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(20);
 
@@ -35,6 +39,7 @@ pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     pub(crate) router: Router,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl Listener {
@@ -52,7 +57,7 @@ impl Listener {
                 Err(error) => {
                     // Out of file descriptors: the pending connection stays pending, so wait for one to be freed.
                     tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    self.clock.sleep(ACCEPT_AGAIN).await;
                     continue;
                 }
             };

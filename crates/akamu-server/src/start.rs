@@ -106,7 +106,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
         .map_err(|error| StartError::new(format!("database.url: {error}")))?
         .max_connections(config.database.max_connections)
         .nonce_lifetime(Duration::from_secs(config.server.nonce_lifetime_secs));
-    let lock = if options.is_sqlite() {
+    let lock = if options.sqlite_file().is_some() {
         Some(DataDirLock::acquire(&config.data_dir).map_err(|error| StartError::new(error.to_string()))?)
     } else {
         None
@@ -172,12 +172,13 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
     let listen_addr = local(&socket)?;
     let authority_addr = authority_socket.as_ref().map(local).transpose()?;
     let admin_addr = admin_socket.as_ref().map(local).transpose()?;
-    let mut listeners = vec![Listener { socket, tls, router: router::acme(&app) }];
+    let listener = |socket, tls, router| Listener { socket, tls, router, clock: app.clock.clone() };
+    let mut listeners = vec![listener(socket, tls, router::acme(&app))];
     if let Some(socket) = authority_socket {
-        listeners.push(Listener { socket, tls: None, router: router::authority(&app) });
+        listeners.push(listener(socket, None, router::authority(&app)));
     }
     if let Some(socket) = admin_socket {
-        listeners.push(Listener { socket, tls: None, router: admin::router(&app) });
+        listeners.push(listener(socket, None, admin::router(&app)));
     }
     for listener in listeners {
         tasks.spawn(listener.serve(stopped.clone()));

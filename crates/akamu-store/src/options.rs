@@ -74,9 +74,12 @@ impl StoreOptions {
         self
     }
 
-    /// Whether this is the embedded database, which one process has for itself.
-    pub const fn is_sqlite(&self) -> bool {
-        matches!(self.place, Place::Sqlite(_))
+    /// The file of the embedded database, which one process has for itself; `None` on PostgreSQL.
+    pub fn sqlite_file(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Sqlite(file) => Some(file),
+            Place::Postgres(_) => None,
+        }
     }
 }
 
