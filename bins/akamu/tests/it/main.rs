@@ -26,6 +26,11 @@ const CONFIG: &str = "base_url = \"https://localhost\"\nlisten_addr = \"127.0.0.
 /// A server that has said that it is ready.
 fn ready(directory: &Path, arguments: &[&str]) -> (Child, Vec<String>) {
     std::fs::write(directory.join("config.toml"), CONFIG).unwrap();
+    started(directory, arguments)
+}
+
+/// The same, with the config.toml that is there.
+fn started(directory: &Path, arguments: &[&str]) -> (Child, Vec<String>) {
     let mut child =
         akamu_server(directory).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines().take(3).map(Result::unwrap).collect();
@@ -95,6 +100,38 @@ fn a_wrong_configuration_ends_in_one_line_on_standard_error() {
             error.starts_with("akamu-server: ") && error.contains("config.toml line 4: there is no key liste_addr")
         );
     }
+}
+
+#[test]
+fn a_database_is_given_to_another_base_url_after_it_is_shown_what_that_means() {
+    let directory = tempfile::tempdir().unwrap();
+    let adopt = |arguments: &[&str]| {
+        let output = run(directory.path(), &[&["adopt"], arguments].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout).to_owned()
+    };
+    std::fs::write(directory.path().join("config.toml"), CONFIG).unwrap();
+    assert!(adopt(&["--yes"]).contains("The database is new"));
+    assert!(!directory.path().join("data").exists());
+    let (child, _) = ready(directory.path(), &[]);
+    assert_eq!(end(child, Signal::TERM).0, Some(0));
+    assert!(adopt(&["--yes"]).contains("nothing is to be done"));
+
+    let moved = CONFIG.replace("https://localhost", "https://127.0.0.1");
+    std::fs::write(directory.path().join("config.toml"), moved).unwrap();
+    let refused = run(directory.path(), &[]);
+    assert_eq!(refused.status.code(), Some(69));
+    let error = text(&refused.stderr).lines().last().unwrap_or_default();
+    assert!(error.contains("`akamu-server adopt`"), "{error}");
+    let shown = adopt(&[]);
+    for part in ["base_url https://localhost\n", "base_url https://127.0.0.1\n", "_validation-persist", "--yes"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert_eq!(run(directory.path(), &[]).status.code(), Some(69), "to show is not to record");
+    assert!(adopt(&["--yes"]).ends_with("Recorded.\n"));
+    let (child, lines) = started(directory.path(), &[]);
+    assert_eq!(lines.first().map(String::as_str), Some("directory  https://127.0.0.1/acme/directory"));
+    assert_eq!(end(child, Signal::TERM).0, Some(0));
 }
 
 #[test]

@@ -3,14 +3,23 @@
 use serde_json::json;
 
 use crate::client::Key;
+use crate::database::{Database, on_both_databases};
 use crate::issuance::{finalize, ready_order};
-use crate::server::{TestServer, Wish};
 
-#[tokio::test]
-async fn a_new_key_gets_201_and_a_known_one_200() {
-    let server = TestServer::start().await;
+on_both_databases! {
+    a_new_key_gets_201_and_a_known_one_200,
+    contacts_are_mail_addresses,
+    terms_of_service_must_be_agreed_to_where_there_are_any,
+    an_account_is_updated_and_read,
+    a_deactivated_account_can_do_nothing_any_more,
+    a_key_is_changed_and_the_old_one_is_refused,
+}
+
+async fn a_new_key_gets_201_and_a_known_one_200(database: Database) {
+    let server = database.server().await;
     let client = server.client(Key::p256());
     client.new_account(&json!({ "onlyReturnExisting": true })).await.expect_problem(400, "accountDoesNotExist");
+    // Where there are no terms of service, nobody need agree to them.
     let created = client.new_account(&json!({ "contact": ["mailto:ops@example.test"] })).await.expect(201);
     assert_eq!(created.json()["status"], "valid");
     assert_eq!(created.json()["contact"], json!(["mailto:ops@example.test"]));
@@ -21,9 +30,8 @@ async fn a_new_key_gets_201_and_a_known_one_200() {
     assert!(account > 0 && i64::try_from(account).is_ok());
 }
 
-#[tokio::test]
-async fn contacts_are_mail_addresses() {
-    let server = TestServer::start().await;
+async fn contacts_are_mail_addresses(database: Database) {
+    let server = database.server().await;
     for (contact, error) in [
         ("tel:+123", "unsupportedContact"),
         ("https://example.test", "unsupportedContact"),
@@ -37,13 +45,9 @@ async fn contacts_are_mail_addresses() {
     }
 }
 
-#[tokio::test]
-async fn terms_of_service_must_be_agreed_to_where_there_are_any() {
-    let server = TestServer::with(Wish {
-        settings: "[server]\nterms_of_service_url = \"https://example.test/terms\"\n",
-        ..Wish::default()
-    })
-    .await;
+async fn terms_of_service_must_be_agreed_to_where_there_are_any(database: Database) {
+    let terms = "[server]\nterms_of_service_url = \"https://example.test/terms\"\n";
+    let server = database.server_with(terms).await;
     let client = server.client(Key::p256());
     client.new_account(&json!({})).await.expect_problem(403, "userActionRequired");
     let account = client.new_account(&json!({ "termsOfServiceAgreed": true })).await.expect(201).json();
@@ -52,9 +56,8 @@ async fn terms_of_service_must_be_agreed_to_where_there_are_any() {
     assert_eq!(directory["meta"]["termsOfService"], "https://example.test/terms");
 }
 
-#[tokio::test]
-async fn an_account_is_updated_and_read() {
-    let server = TestServer::start().await;
+async fn an_account_is_updated_and_read(database: Database) {
+    let server = database.server().await;
     let client = server.registered().await;
     let updated = client.post(&client.kid, &json!({ "contact": ["mailto:new@example.test"] })).await.expect(200);
     assert_eq!(updated.json()["contact"], json!(["mailto:new@example.test"]));
@@ -67,9 +70,8 @@ async fn an_account_is_updated_and_read() {
     client.post(&other.kid, &json!({})).await.expect_problem(404, "malformed");
 }
 
-#[tokio::test]
-async fn a_deactivated_account_can_do_nothing_any_more() {
-    let server = TestServer::start().await;
+async fn a_deactivated_account_can_do_nothing_any_more(database: Database) {
+    let server = database.server().await;
     let client = server.registered().await;
     let order = client.new_order(&["gone.test"]).await.expect(201);
     let account = client.post(&client.kid, &json!({ "status": "deactivated" })).await.expect(200).json();
@@ -80,9 +82,8 @@ async fn a_deactivated_account_can_do_nothing_any_more() {
     client.new_account(&json!({})).await.expect_problem(401, "unauthorized");
 }
 
-#[tokio::test]
-async fn a_key_is_changed_and_the_old_one_is_refused() {
-    let server = TestServer::start().await;
+async fn a_key_is_changed_and_the_old_one_is_refused(database: Database) {
+    let server = database.server().await;
     let mut client = server.registered().await;
     let url = client.url("/acme/key-change");
     let new_key = Key::ed25519();

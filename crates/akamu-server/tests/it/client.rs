@@ -27,6 +27,10 @@ impl Key {
         Self::P256(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())
     }
 
+    pub(crate) fn p256_from_pkcs8(der: &[u8]) -> Self {
+        Self::P256(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).unwrap())
+    }
+
     pub(crate) fn p384() -> Self {
         Self::P384(EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap())
     }
@@ -128,6 +132,23 @@ impl Answer {
         urn.strip_prefix("urn:ietf:params:acme:error:").unwrap_or_else(|| panic!("{urn}")).to_owned()
     }
 
+    /// A fresh nonce, the directory's link, one link in a line, nothing to be cached, no `null`.
+    pub(crate) fn assert_acme(&self, directory: &str) {
+        let links = self.headers_named("link");
+        assert!(links.contains(&format!("<{directory}>;rel=\"index\"").as_str()), "{links:?}");
+        assert!(links.iter().all(|it| it.matches(";rel=\"").count() == 1 && !it.contains(',')), "{links:?}");
+        let nonce = self.header("replay-nonce");
+        assert!(nonce.len() >= 22 && nonce.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_'));
+        assert_eq!(self.header("cache-control"), "no-store");
+        if self.header_or_none("content-type").is_some_and(|it| it.ends_with("json")) {
+            assert!(!self.text().contains("null"), "{}", self.text());
+        }
+    }
+
+    fn header_or_none(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
     pub(crate) fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{} {:?}", String::from_utf8_lossy(&self.body), self.headers);
         self
@@ -168,9 +189,11 @@ impl Client {
         answer.header("replay-nonce").to_owned()
     }
 
-    /// Posts octets as they are.
+    /// Posts octets as they are; asserts what every answer to a POST has.
     pub(crate) async fn post_raw(&self, url: &str, body: impl Into<reqwest::Body>) -> Answer {
-        self.send(self.http.post(url).header("content-type", "application/jose+json").body(body)).await
+        let answer = self.send(self.http.post(url).header("content-type", "application/jose+json").body(body)).await;
+        answer.assert_acme(&self.url("/acme/directory"));
+        answer
     }
 
     /// A protected header as it should be, with `kid`.

@@ -4,14 +4,14 @@ use instant_acme::{
     Account, AuthorizationStatus, ChallengeType, Identifier, NewAccount, NewOrder, OrderStatus, RetryPolicy,
 };
 
+use crate::database::Database;
 use crate::issuance::verified_names;
-use crate::server::TestServer;
 
 #[tokio::test]
 async fn instant_acme_gets_a_certificate_for_a_name_and_an_address() {
-    let server = TestServer::start().await;
+    let server = Database::Sqlite.server().await;
     server.name_here("instant.test");
-    let root = server.directory.path().join("data/root.pem");
+    let root = server.root_pem();
     let directory = server.running.directory_url();
     let new_account = NewAccount { contact: &[], terms_of_service_agreed: true, only_return_existing: false };
     let (account, _) = Account::builder_with_root(&root).unwrap().create(&new_account, directory, None).await.unwrap();

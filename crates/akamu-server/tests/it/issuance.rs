@@ -3,14 +3,31 @@
 use serde_json::{Value, json};
 
 use crate::client::{Answer, Client, Key, base64url};
-use crate::server::{TestServer, Wish, postgres_database};
+use crate::database::{Database, on_both_databases};
+use crate::server::TestServer;
+
+on_both_databases! {
+    every_type_gives_a_certificate,
+    an_order_may_have_a_hundred_names,
+    a_persistent_record_gives_a_second_certificate_without_touching_dns,
+    every_kind_of_account_key_gets_a_certificate,
+    a_failed_validation_explains_itself_and_makes_the_order_invalid,
+    a_revoked_certificate_is_on_the_crl,
+    validations_beyond_the_limit_take_their_turn,
+}
 
 /// A CSR for these names, DER in base64url.
 pub(crate) fn csr(names: &[&str]) -> String {
+    csr_and_key(names).1
+}
+
+/// A CSR for these names, DER in base64url, and its key.
+pub(crate) fn csr_and_key(names: &[&str]) -> (Key, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
     params.distinguished_name = rcgen::DistinguishedName::new();
-    base64url(params.serialize_request(&key).unwrap().der())
+    let csr = base64url(params.serialize_request(&key).unwrap().der());
+    (Key::p256_from_pkcs8(&key.serialize_der()), csr)
 }
 
 pub(crate) fn challenge(authorization: &Value, kind: &str) -> Value {
@@ -25,6 +42,7 @@ pub(crate) fn provision(server: &TestServer, client: &Client, authorization: &Va
     let key_authorization = || format!("{}.{}", token(), client.key.thumbprint());
     match challenge["type"].as_str().unwrap() {
         "http-01" => server.answer_http_01(token(), &key_authorization()),
+        "tls-alpn-01" => server.answer_tls_alpn_01(name, &key_authorization()),
         "dns-01" => {
             let value: akamu_proto::KeyAuthorization = key_authorization().parse().unwrap();
             server.set_txt(&format!("_acme-challenge.{name}"), &value.dns_value());
@@ -60,6 +78,42 @@ pub(crate) async fn authorize(server: &TestServer, client: &Client, order: &Valu
     }
 }
 
+/// An order whose only authorization is being validated by http-01: its probe waits to be answered.
+pub(crate) struct Processing {
+    /// URLs.
+    pub(crate) order: String,
+    pub(crate) authorization: String,
+    shown: Value,
+    http_01: Value,
+}
+
+impl Processing {
+    pub(crate) async fn begin(server: &TestServer, client: &Client) -> Self {
+        server.name_here("processing.test");
+        let created = client.new_order(&["processing.test"]).await.expect(201);
+        let authorization = created.json()["authorizations"][0].as_str().unwrap().to_owned();
+        let shown = client.post_as_get(&authorization).await.expect(200).json();
+        let http_01 = challenge(&shown, "http-01");
+        let begun = client.post(http_01["url"].as_str().unwrap(), &json!({})).await.expect(200).json();
+        assert_eq!(begun["status"], "processing");
+        Self { order: created.header("location").to_owned(), authorization, shown, http_01 }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.shown["identifier"]["value"].as_str().unwrap()
+    }
+
+    pub(crate) fn token(&self) -> String {
+        self.http_01["token"].as_str().unwrap().to_owned()
+    }
+
+    /// Lets the validation succeed, also on a server that has been started since.
+    pub(crate) fn provision(&self, server: &TestServer, client: &Client) {
+        server.name_here(self.name());
+        provision(server, client, &self.shown, &self.http_01);
+    }
+}
+
 /// The whole way: an order that is ready to be finalized.
 pub(crate) async fn ready_order(server: &TestServer, client: &Client, names: &[&str], kind: &str) -> Answer {
     for name in names {
@@ -86,9 +140,9 @@ pub(crate) async fn finalize(client: &Client, order: &Value, names: &[&str]) -> 
 
 /// The subject alternative names, as openssl reads them, after it has verified the chain.
 pub(crate) fn verified_names(server: &TestServer, chain: &str) -> Vec<String> {
-    let file = server.directory.path().join("chain.pem");
+    let file = server.data_dir().join("chain.pem");
     std::fs::write(&file, chain).unwrap();
-    let root = server.directory.path().join("data/root.pem");
+    let root = server.root_pem();
     let openssl = |arguments: &[&str]| {
         let output = std::process::Command::new("openssl").args(arguments).output().expect("openssl must be installed");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -104,39 +158,41 @@ pub(crate) fn verified_names(server: &TestServer, chain: &str) -> Vec<String> {
     names
 }
 
-async fn every_type_gives_a_certificate(server: &TestServer) {
+async fn every_type_gives_a_certificate(database: Database) {
+    let server = database.server().await;
     let client = server.registered().await;
     for (kind, names) in [
         ("http-01", vec!["www.example.test", "example.test", "127.0.0.1"]),
         ("dns-01", vec!["*.example.test", "example.test"]),
+        ("tls-alpn-01", vec!["example.test", "127.0.0.1"]),
         ("dns-persist-01", vec!["*.persist.test", "persist.test"]),
         ("http-01", vec!["nas"]),
     ] {
-        let order = ready_order(server, &client, &names, kind).await.json();
+        let order = ready_order(&server, &client, &names, kind).await.json();
         let chain = finalize(&client, &order, &names).await;
         let mut expected: Vec<_> = names.iter().map(ToString::to_string).collect();
         expected.sort();
-        assert_eq!(verified_names(server, &chain), expected, "{kind}");
+        assert_eq!(verified_names(&server, &chain), expected, "{kind}");
         assert_eq!(chain.matches("-----BEGIN CERTIFICATE-----").count(), 2, "leaf and issuing certificate");
         assert!(chain.ends_with("-----END CERTIFICATE-----\n") && !chain.contains("\n\n") && !chain.contains('\r'));
     }
 }
 
-#[tokio::test]
-async fn every_type_gives_a_certificate_on_sqlite() {
-    every_type_gives_a_certificate(&TestServer::start().await).await;
+async fn an_order_may_have_a_hundred_names(database: Database) {
+    let server = database.server().await;
+    let client = server.registered().await;
+    let names: Vec<_> = (0..101).map(|n| format!("host-{n:03}.{}.test", "label".repeat(8))).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let refused = client.new_order(&names).await.expect_problem(400, "malformed");
+    assert!(refused.json()["detail"].as_str().unwrap().contains("100"), "{}", refused.text());
+    let names = &names[..100];
+    let order = ready_order(&server, &client, names, "dns-01").await.json();
+    let chain = finalize(&client, &order, names).await;
+    assert_eq!(verified_names(&server, &chain), names);
 }
 
-#[tokio::test]
-async fn every_type_gives_a_certificate_on_postgresql() {
-    let Some(url) = postgres_database("every_type").await else { return };
-    let server = TestServer::with(Wish { database_url: Some(url), ..Wish::default() }).await;
-    every_type_gives_a_certificate(&server).await;
-}
-
-#[tokio::test]
-async fn a_persistent_record_gives_a_second_certificate_without_touching_dns() {
-    let server = TestServer::start().await;
+async fn a_persistent_record_gives_a_second_certificate_without_touching_dns(database: Database) {
+    let server = database.server().await;
     let client = server.registered().await;
     let order = ready_order(&server, &client, &["persist.test"], "dns-persist-01").await.json();
     finalize(&client, &order, &["persist.test"]).await;
@@ -154,9 +210,8 @@ async fn a_persistent_record_gives_a_second_certificate_without_touching_dns() {
     finalize(&client, &order, &["persist.test"]).await;
 }
 
-#[tokio::test]
-async fn every_kind_of_account_key_gets_a_certificate() {
-    let server = TestServer::start().await;
+async fn every_kind_of_account_key_gets_a_certificate(database: Database) {
+    let server = database.server().await;
     for key in [Key::p256(), Key::p384(), Key::rsa(), Key::ed25519()] {
         let mut client = server.client(key);
         client.register().await;
@@ -165,9 +220,8 @@ async fn every_kind_of_account_key_gets_a_certificate() {
     }
 }
 
-#[tokio::test]
-async fn a_failed_validation_explains_itself_and_makes_the_order_invalid() {
-    let server = TestServer::start().await;
+async fn a_failed_validation_explains_itself_and_makes_the_order_invalid(database: Database) {
+    let server = database.server().await;
     let client = server.registered().await;
     server.name_here("fails.test");
     let created = client.new_order(&["fails.test"]).await.expect(201);
@@ -187,13 +241,9 @@ async fn a_failed_validation_explains_itself_and_makes_the_order_invalid() {
     assert_eq!(order["error"]["type"], "urn:ietf:params:acme:error:incorrectResponse");
 }
 
-#[tokio::test]
-async fn a_revoked_certificate_is_on_the_crl() {
-    let server = TestServer::with(Wish {
-        settings: "[ca]\nhttp_listen_addr = \"127.0.0.1:0\"\ncrl_url = \"http://ca.test/ca/crl\"\n",
-        ..Wish::default()
-    })
-    .await;
+async fn a_revoked_certificate_is_on_the_crl(database: Database) {
+    let settings = "[ca]\nhttp_listen_addr = \"127.0.0.1:0\"\ncrl_url = \"http://ca.test/ca/crl\"\n";
+    let server = database.server_with(settings).await;
     let client = server.registered().await;
     let order = ready_order(&server, &client, &["revoke.test"], "http-01").await.json();
     let chain = finalize(&client, &order, &["revoke.test"]).await;
@@ -215,16 +265,13 @@ async fn a_revoked_certificate_is_on_the_crl() {
     let address = server.running.authority_addr.unwrap();
     let plain = reqwest::get(format!("http://{address}/ca/crl")).await.unwrap();
     assert_eq!(plain.headers()["content-type"], "application/pkix-crl");
-    let mut listed = false;
-    for _ in 0..200 {
+    loop {
         let crl = client.get("/ca/crl").await.expect(200).body;
-        listed = openssl_crl(&crl).contains("Serial Number");
-        if listed {
+        if openssl_crl(&crl).contains("Serial Number") {
             break;
         }
-        tokio::task::yield_now().await;
+        server.clock.advance(std::time::Duration::from_secs(1));
     }
-    assert!(listed);
 }
 
 fn openssl_crl(der: &[u8]) -> String {
@@ -248,10 +295,8 @@ pub(crate) fn pem_der(text: &str) -> (String, Vec<u8>) {
     (label, Base64::decode_vec(&body).unwrap())
 }
 
-#[tokio::test]
-async fn validations_beyond_the_limit_take_their_turn() {
-    let server =
-        TestServer::with(Wish { settings: "[server]\nmax_concurrent_validations = 1\n", ..Wish::default() }).await;
+async fn validations_beyond_the_limit_take_their_turn(database: Database) {
+    let server = database.server_with("[server]\nmax_concurrent_validations = 1\n").await;
     let client = server.registered().await;
     let names = ["one.test", "two.test", "three.test", "four.test"];
     names.iter().for_each(|name| server.name_here(name));

@@ -5,8 +5,14 @@ mod account;
 mod bad_input;
 mod book;
 mod client;
+mod database;
 mod instant;
 mod issuance;
+mod polls;
+#[path = "../../../akamu-store/tests/it/postgres_database.rs"]
+mod postgres_database;
 mod resources;
+mod restarts;
 mod server;
 mod start_up;
+mod transport;

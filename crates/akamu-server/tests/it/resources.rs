@@ -1,22 +1,31 @@
 //! The shape of every answer: what RFC 8555 says, and what real clients trip over.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::client::{Answer, Key};
-use crate::issuance::{challenge, csr, finalize, provision, ready_order, settled};
-use crate::server::TestServer;
+use crate::client::{Client, Key, base64url};
+use crate::database::{Database, on_both_databases};
+use crate::issuance::{challenge, csr, csr_and_key, finalize, pem_der, provision, ready_order, settled};
 
-fn assert_acme(answer: &Answer, directory: &str) {
-    let links = answer.headers_named("link");
-    assert!(links.contains(&format!("<{directory}>;rel=\"index\"").as_str()), "{links:?}");
-    let nonce = answer.header("replay-nonce");
-    assert!(nonce.len() >= 22 && nonce.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_'));
-    assert_eq!(answer.header("cache-control"), "no-store");
+on_both_databases! {
+    the_directory_lists_what_works,
+    new_nonce_answers_head_with_200_and_get_with_204,
+    an_order_has_every_member_in_every_answer,
+    an_order_may_be_ready_only_when_it_is_asked_for_as_it_is,
+    an_authorization_is_in_the_form_that_clients_read,
+    a_challenge_is_answered_at_once_and_links_its_authorization,
+    deactivating_an_authorization_makes_its_order_invalid,
+    time_runs_out_for_orders_and_authorizations,
+    finalize_takes_one_csr_for_exactly_the_orders_names,
+    a_certificate_may_be_revoked_by_its_key_and_by_whoever_holds_its_names,
+    only_some_reasons_may_be_given_for_a_revocation,
+    deactivating_an_authorization_makes_a_ready_order_invalid,
+    a_csr_is_made_with_a_key_of_its_own_and_asks_for_names_alone,
+    an_order_shows_where_it_stands,
+    a_jws_may_be_indented_and_its_content_type_have_parameters,
 }
 
-#[tokio::test]
-async fn the_directory_lists_what_works() {
-    let server = TestServer::start().await;
+async fn the_directory_lists_what_works(database: Database) {
+    let server = database.server().await;
     let client = server.client(Key::p256());
     let answer = client.get("/acme/directory").await.expect(200);
     assert_eq!(answer.header("content-type"), "application/json");
@@ -41,9 +50,8 @@ async fn the_directory_lists_what_works() {
     assert!(!answer.text().contains("null"));
 }
 
-#[tokio::test]
-async fn new_nonce_answers_head_with_200_and_get_with_204() {
-    let server = TestServer::start().await;
+async fn new_nonce_answers_head_with_200_and_get_with_204(database: Database) {
+    let server = database.server().await;
     let client = server.registered().await;
     let url = client.url("/acme/new-nonce");
     let head = client.send(client.http.head(&url)).await.expect(200);
@@ -51,19 +59,17 @@ async fn new_nonce_answers_head_with_200_and_get_with_204() {
     let post = client.post_as_get(&url).await.expect(204);
     let directory = client.url("/acme/directory");
     for answer in [&head, &get, &post] {
-        assert_acme(answer, &directory);
+        answer.assert_acme(&directory);
         assert!(answer.body.is_empty());
     }
     assert_ne!(head.header("replay-nonce"), get.header("replay-nonce"));
     client.post_as_get(&directory).await.expect(200);
 }
 
-#[tokio::test]
-async fn an_order_has_every_member_in_every_answer() {
-    let server = TestServer::start().await;
+async fn an_order_has_every_member_in_every_answer(database: Database) {
+    let server = database.server().await;
     let client = server.registered().await;
     let created = client.new_order(&["B.test", "a.test", "b.test"]).await.expect(201);
-    assert_acme(&created, &client.url("/acme/directory"));
     let order = created.json();
     assert_eq!(order["status"], "pending");
     assert_eq!(order["identifiers"], json!([{"type": "dns", "value": "b.test"}, {"type": "dns", "value": "a.test"}]));
@@ -83,9 +89,8 @@ async fn an_order_has_every_member_in_every_answer() {
     assert!(!text.contains("null"));
 }
 
-#[tokio::test]
-async fn an_order_may_be_ready_only_when_it_is_asked_for_as_it_is() {
-    let server = TestServer::start().await;
+async fn an_order_may_be_ready_only_when_it_is_asked_for_as_it_is(database: Database) {
+    let server = database.server().await;
     let client = server.registered().await;
     let url = client.url("/acme/new-order");
     let identifiers = json!([{"type": "dns", "value": "x.test"}]);
@@ -105,9 +110,8 @@ async fn an_order_may_be_ready_only_when_it_is_asked_for_as_it_is() {
     assert!(subproblems[1]["detail"].as_str().unwrap().contains("without the dot"));
 }
 
-#[tokio::test]
-async fn an_authorization_is_in_the_form_that_clients_read() {
-    let server = TestServer::start().await;
+async fn an_authorization_is_in_the_form_that_clients_read(database: Database) {
+    let server = database.server().await;
     let client = server.registered().await;
     let order = client.new_order(&["plain.test", "*.plain.test", "10.1.2.3"]).await.expect(201).json();
     let urls: Vec<_> = order["authorizations"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
@@ -143,9 +147,8 @@ async fn an_authorization_is_in_the_form_that_clients_read() {
     assert!(text.find("\"token\"").unwrap() > text.find("\"status\":\"pending\",\"token\"").unwrap());
 }
 
-#[tokio::test]
-async fn a_challenge_is_answered_at_once_and_links_its_authorization() {
-    let server = TestServer::start().await;
+async fn a_challenge_is_answered_at_once_and_links_its_authorization(database: Database) {
+    let server = database.server().await;
     let client = server.registered().await;
     server.name_here("link.test");
     let order = client.new_order(&["link.test"]).await.expect(201).json();
@@ -171,9 +174,8 @@ async fn a_challenge_is_answered_at_once_and_links_its_authorization() {
     client.post(&challenge_url.replace("http-01", "tls-sni-01"), &json!({})).await.expect_problem(404, "malformed");
 }
 
-#[tokio::test]
-async fn deactivating_an_authorization_makes_its_order_invalid() {
-    let server = TestServer::start().await;
+async fn deactivating_an_authorization_makes_its_order_invalid(database: Database) {
+    let server = database.server().await;
     let client = server.registered().await;
     let created = client.new_order(&["off.test"]).await.expect(201);
     let url = created.json()["authorizations"][0].as_str().unwrap().to_owned();
@@ -185,9 +187,8 @@ async fn deactivating_an_authorization_makes_its_order_invalid() {
     assert!(order["error"]["detail"].as_str().unwrap().contains("deactivated"));
 }
 
-#[tokio::test]
-async fn time_runs_out_for_orders_and_authorizations() {
-    let server = TestServer::start().await;
+async fn time_runs_out_for_orders_and_authorizations(database: Database) {
+    let server = database.server().await;
     let client = server.registered().await;
     let created = client.new_order(&["late.test"]).await.expect(201);
     let url = created.json()["authorizations"][0].as_str().unwrap().to_owned();
@@ -198,9 +199,8 @@ async fn time_runs_out_for_orders_and_authorizations() {
     assert!(order["error"]["detail"].as_str().unwrap().contains("expired"));
 }
 
-#[tokio::test]
-async fn finalize_takes_one_csr_for_exactly_the_orders_names() {
-    let server = TestServer::start().await;
+async fn finalize_takes_one_csr_for_exactly_the_orders_names(database: Database) {
+    let server = database.server().await;
     let client = server.registered().await;
     server.name_here("csr.test");
     let pending = client.new_order(&["csr.test"]).await.expect(201).json();
@@ -228,19 +228,110 @@ async fn finalize_takes_one_csr_for_exactly_the_orders_names() {
     server.registered().await.post_as_get(certificate).await.expect_problem(404, "malformed");
 }
 
-#[tokio::test]
-async fn a_certificate_may_be_revoked_by_its_key_and_by_whoever_holds_its_names() {
-    let server = TestServer::start().await;
+async fn a_certificate_may_be_revoked_by_its_key_and_by_whoever_holds_its_names(database: Database) {
+    let server = database.server().await;
     let client = server.registered().await;
     let order = ready_order(&server, &client, &["holder.test"], "http-01").await.json();
-    let chain = finalize(&client, &order, &["holder.test"]).await;
-    let (_, leaf) = crate::issuance::pem_der(&chain);
     let url = client.url("/acme/revoke-cert");
-    let payload = json!({ "certificate": crate::client::base64url(leaf) });
+    let (key, request) = csr_and_key(&["holder.test"]);
+    let by_key = certificate(&client, &order, &request).await;
+    client.post_with_key(&Key::p256(), &url, &by_key).await.expect_problem(403, "unauthorized");
+    assert!(client.post_with_key(&key, &url, &by_key).await.expect(200).body.is_empty());
+
+    let order = ready_order(&server, &client, &["holder.test"], "http-01").await.json();
+    let by_holder = certificate(&client, &order, &csr(&["holder.test"])).await;
     let other = server.registered().await;
-    other.post(&url, &payload).await.expect_problem(403, "unauthorized");
-    client.post_with_key(&Key::p256(), &url, &payload).await.expect_problem(403, "unauthorized");
+    other.post(&url, &by_holder).await.expect_problem(403, "unauthorized");
     ready_order(&server, &other, &["holder.test"], "http-01").await;
-    other.post(&url, &payload).await.expect(200);
+    other.post(&url, &by_holder).await.expect(200);
     client.post(&url, &json!({ "certificate": "AAAA" })).await.expect_problem(400, "malformed");
+}
+
+/// The payload that revokes the certificate which the order gives for this CSR.
+async fn certificate(client: &Client, order: &Value, csr: &str) -> Value {
+    let order = client.post(order["finalize"].as_str().unwrap(), &json!({ "csr": csr })).await.expect(200).json();
+    let chain = client.post_as_get(order["certificate"].as_str().unwrap()).await.expect(200);
+    json!({ "certificate": base64url(pem_der(chain.text()).1) })
+}
+
+async fn only_some_reasons_may_be_given_for_a_revocation(database: Database) {
+    let server = database.server().await;
+    let client = server.registered().await;
+    let url = client.url("/acme/revoke-cert");
+    let order = ready_order(&server, &client, &["reason.test"], "dns-01").await.json();
+    let mut payload = certificate(&client, &order, &csr(&["reason.test"])).await;
+    for reason in [-1, 2, 6, 7, 8, 10, 11, 1_000_000] {
+        payload["reason"] = json!(reason);
+        client.post(&url, &payload).await.expect_problem(400, "badRevocationReason");
+    }
+    for reason in [0, 1, 3, 4, 5, 9] {
+        let order = ready_order(&server, &client, &["reason.test"], "dns-01").await.json();
+        let mut payload = certificate(&client, &order, &csr(&["reason.test"])).await;
+        payload["reason"] = json!(reason);
+        client.post(&url, &payload).await.expect(200);
+    }
+}
+
+async fn deactivating_an_authorization_makes_a_ready_order_invalid(database: Database) {
+    let server = database.server().await;
+    let client = server.registered().await;
+    let order = ready_order(&server, &client, &["off.test"], "dns-01").await;
+    let authorization = order.json()["authorizations"][0].as_str().unwrap().to_owned();
+    client.post(&authorization, &json!({ "status": "deactivated" })).await.expect(200);
+    let order = client.post_as_get(order.header("location")).await.expect(200).json();
+    assert_eq!(order["status"], "invalid");
+    let finalize = order["finalize"].as_str().unwrap();
+    client.post(finalize, &json!({ "csr": csr(&["off.test"]) })).await.expect_problem(403, "orderNotReady");
+}
+
+async fn a_csr_is_made_with_a_key_of_its_own_and_asks_for_names_alone(database: Database) {
+    let server = database.server().await;
+    let (key, own) = csr_and_key(&["csr.test"]);
+    let mut client = server.client(key);
+    client.register().await;
+    let order = ready_order(&server, &client, &["csr.test"], "dns-01").await.json();
+    let url = order["finalize"].as_str().unwrap();
+    let refused = client.post(url, &json!({ "csr": own })).await.expect_problem(400, "badCSR");
+    assert!(refused.json()["detail"].as_str().unwrap().contains("account's own key"), "{}", refused.text());
+    let mut params = rcgen::CertificateParams::new(["csr.test".to_owned()]).unwrap();
+    params.subject_alt_names.push(rcgen::SanType::Rfc822Name("a@csr.test".try_into().unwrap()));
+    let with_mail = params.serialize_request(&rcgen::KeyPair::generate().unwrap()).unwrap();
+    client.post(url, &json!({ "csr": base64url(with_mail.der()) })).await.expect_problem(400, "badCSR");
+    finalize(&client, &order, &["csr.test"]).await;
+}
+
+async fn an_order_shows_where_it_stands(database: Database) {
+    let server = database.server().await;
+    let client = server.registered().await;
+    let ready = ready_order(&server, &client, &["state.test"], "dns-01").await;
+    finalize(&client, &ready.json(), &["state.test"]).await;
+    let valid = client.post_as_get(ready.header("location")).await.expect(200);
+    let failed = client.new_order(&["fails.test"]).await.expect(201);
+    let url = failed.json()["authorizations"][0].as_str().unwrap().to_owned();
+    let dns_01 = challenge(&client.post_as_get(&url).await.json(), "dns-01");
+    client.post(dns_01["url"].as_str().unwrap(), &json!({})).await.expect(200);
+    let authorization = settled(&client, &url).await;
+    assert_eq!(authorization["status"], "invalid");
+    assert_eq!(authorization["challenges"].as_array().unwrap().len(), 1, "the one that failed");
+    assert_eq!(authorization["challenges"][0]["error"]["type"], "urn:ietf:params:acme:error:dns");
+    let invalid = client.post_as_get(failed.header("location")).await.expect(200);
+    for (answer, status) in [(&ready, "ready"), (&valid, "valid"), (&invalid, "invalid"), (&failed, "pending")] {
+        let order = answer.json();
+        assert_eq!(order["status"], status);
+        assert!(order["expires"].as_str().unwrap().ends_with('Z'));
+        assert!(order["identifiers"].is_array() && order["authorizations"].is_array());
+        assert!(order["finalize"].is_string(), "{order}");
+        assert!(answer.header("location").contains("/acme/order/"));
+        assert_eq!(order.get("error").is_some(), status == "invalid");
+        assert_eq!(order.get("certificate").is_some(), status == "valid");
+    }
+}
+
+async fn a_jws_may_be_indented_and_its_content_type_have_parameters(database: Database) {
+    let server = database.server().await;
+    let client = server.registered().await;
+    let jws = client.key.jws(&client.protected(&client.kid).await, "");
+    let body = serde_json::to_string_pretty(&jws).unwrap();
+    let content_type = "Application/JOSE+JSON; charset=utf-8";
+    client.send(client.http.post(&client.kid).header("content-type", content_type).body(body)).await.expect(200);
 }

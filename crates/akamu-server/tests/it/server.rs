@@ -1,9 +1,9 @@
 //! A server for one test, with responders for its challenges.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use akamu_challenge::testing::{TestClock, TestNames};
 use akamu_challenge::{
@@ -15,34 +15,41 @@ use akamu_server::config::{Sources, load};
 use akamu_server::{Parts, Running, SystemRandom, start};
 use axum::extract::{Path as UrlPath, State};
 use axum::routing::get;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::client::{Client, Key};
-
-/// Where PostgreSQL is, for the tests; absent where `cargo xtask test --without postgres` leaves it out.
-const POSTGRES_URL: &str = "AKAMU_TEST_POSTGRES_URL";
+use crate::database::Database;
 
 /// The issuer domain of dns-persist-01.
 pub(crate) const ISSUER: &str = "ca.test";
 
-type Tokens = watch::Sender<HashMap<String, String>>;
+pub(crate) type Tokens = watch::Sender<HashMap<String, String>>;
+
+/// Where a server of a test lives: its directory, its port and its database. It survives the server.
+#[derive(Clone)]
+pub(crate) struct Place {
+    directory: Arc<tempfile::TempDir>,
+    /// Kept, so that no other test gets the port while no server has it.
+    socket: Arc<std::net::TcpListener>,
+    database_url: String,
+    settings: String,
+    path: &'static str,
+}
 
 pub(crate) struct TestServer {
     pub(crate) running: Running,
     pub(crate) clock: TestClock,
     pub(crate) names: TestNames,
-    pub(crate) directory: tempfile::TempDir,
+    pub(crate) place: Place,
     pub(crate) base: String,
     pub(crate) http: reqwest::Client,
     tokens: Tokens,
-}
-
-/// What a test changes of the configuration.
-#[derive(Default)]
-pub(crate) struct Wish {
-    pub(crate) settings: &'static str,
-    pub(crate) database_url: Option<String>,
+    certificates: Certificates,
 }
 
 pub(crate) fn epoch() -> Timestamp {
@@ -51,44 +58,89 @@ pub(crate) fn epoch() -> Timestamp {
     akamu_challenge::SystemClock.now()
 }
 
-impl TestServer {
-    pub(crate) async fn start() -> Self {
-        Self::with(Wish::default()).await
+impl Place {
+    pub(crate) fn on(database: &Database) -> Self {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        Self {
+            directory: Arc::new(tempfile::tempdir().unwrap()),
+            socket: Arc::new(socket),
+            database_url: database.url(),
+            settings: String::new(),
+            path: "",
+        }
     }
 
-    pub(crate) async fn with(wish: Wish) -> Self {
-        Self::at(tempfile::tempdir().unwrap(), wish).await
+    /// With these lines of configuration.
+    pub(crate) fn settings(mut self, settings: &str) -> Self {
+        settings.clone_into(&mut self.settings);
+        self
     }
 
-    pub(crate) async fn at(directory: tempfile::TempDir, wish: Wish) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        Self::on(directory, wish, listener, port).await
+    /// With this path in base_url.
+    pub(crate) const fn path(mut self, path: &'static str) -> Self {
+        self.path = path;
+        self
     }
 
-    /// `port` is the one in base_url: a restarted server keeps its name.
-    pub(crate) async fn on(directory: tempfile::TempDir, wish: Wish, listener: TcpListener, port: u16) -> Self {
-        let base = format!("https://localhost:{port}");
-        let database_url = wish.database_url.as_deref().unwrap_or("sqlite://akamu.db");
+    /// As one that connects to PostgreSQL at a time that is `seconds` later, for leases.
+    pub(crate) fn later(mut self, seconds: u32) -> Self {
+        if self.database_url.starts_with("postgres") {
+            let offset = format!("options=-cakamu.clock_offset%3D{}", u64::from(seconds) * 1_000_000);
+            let separator = if self.database_url.contains('?') { '&' } else { '?' };
+            self.database_url = format!("{}{separator}{offset}", self.database_url);
+        }
+        self
+    }
+
+    pub(crate) fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
+    pub(crate) fn data_dir(&self) -> std::path::PathBuf {
+        self.directory.path().join("data")
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.socket.local_addr().unwrap()
+    }
+
+    pub(crate) async fn start(self) -> TestServer {
+        let base = format!("https://localhost:{}{}", self.address().port(), self.path);
         let text = format!(
-            "listen_addr = \"127.0.0.1:0\"\nbase_url = \"{base}\"\ndata_dir = \"data\"\n[database]\nurl = \"{database_url}\"\n{}",
-            wish.settings
+            "listen_addr = \"127.0.0.1:0\"\nbase_url = \"{base}\"\ndata_dir = \"data\"\n[database]\nurl = \"{}\"\n{}",
+            self.database_url, self.settings
         );
-        std::fs::write(directory.path().join("config.toml"), text).unwrap();
-        let sources = sources(directory.path(), &[("AKAMU_SERVER__DNS_PERSIST_ISSUER_DOMAIN", ISSUER)]);
+        std::fs::write(self.directory.path().join("config.toml"), text).unwrap();
+        let sources = sources(self.directory.path(), &[("AKAMU_SERVER__DNS_PERSIST_ISSUER_DOMAIN", ISSUER)]);
         let config = load(&sources).unwrap().config;
         let (clock, names) = (TestClock::at(epoch()), TestNames::default());
-        let (responder, tokens) = responder().await;
-        let validators = validators(&names, &clock, responder, &base);
+        let (http_01, tokens) = http_01_responder().await;
+        let (tls_alpn_01, certificates) = tls_alpn_01_responder().await;
         let parts = Parts {
             clock: Arc::new(clock.clone()),
             random: Arc::new(SystemRandom),
-            validators: Some(validators),
-            listener: Some(listener),
+            validators: Some(validators(&names, &clock, http_01, tls_alpn_01, &base)),
+            listener: Some(TcpListener::from_std(self.socket.try_clone().unwrap()).unwrap()),
         };
         let running = start(&config, parts).await.unwrap();
-        let http = http_client(&directory.path().join("data/root.pem"), running.listen_addr);
-        Self { running, clock, names, directory, base, http, tokens }
+        let http = http_client(&self.data_dir().join("root.pem")).build().unwrap();
+        TestServer { running, clock, names, place: self, base, http, tokens, certificates }
+    }
+}
+
+impl TestServer {
+    pub(crate) fn data_dir(&self) -> std::path::PathBuf {
+        self.place.data_dir()
+    }
+
+    pub(crate) fn root_pem(&self) -> std::path::PathBuf {
+        self.data_dir().join("root.pem")
+    }
+
+    pub(crate) async fn shut_down(self) -> Place {
+        self.running.shut_down().await;
+        self.place
     }
 
     /// A client without an account.
@@ -108,8 +160,35 @@ impl TestServer {
         self.names.set_addresses(name, Ok(vec!["127.0.0.1".parse().unwrap()]));
     }
 
+    /// What http-01 is answered with: outlives the server.
+    pub(crate) fn tokens(&self) -> Tokens {
+        self.tokens.clone()
+    }
+
     pub(crate) fn answer_http_01(&self, token: &str, body: &str) {
         self.tokens.send_modify(|tokens| drop(tokens.insert(token.to_owned(), body.to_owned())));
+    }
+
+    /// Answers tls-alpn-01 for `identifier` with a certificate that holds the key authorization's digest.
+    pub(crate) fn answer_tls_alpn_01(&self, identifier: &str, key_authorization: &str) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new([identifier.to_owned()]).unwrap();
+        let digest = Sha256::digest(key_authorization);
+        params.custom_extensions = vec![rcgen::CustomExtension::new_acme_identifier(&digest)];
+        let certificate = params.self_signed(&key).unwrap();
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let key = provider.key_provider.load_private_key(PrivateKeyDer::try_from(key.serialize_der()).unwrap());
+        // `from_der` would refuse the critical extension.
+        let key = CertifiedKey::new(vec![certificate.der().clone()], key.unwrap());
+        // RFC 8738 §6: an address goes as its reverse name.
+        let name = match identifier.parse::<Ipv4Addr>() {
+            Ok(address) => {
+                let [a, b, c, d] = address.octets();
+                format!("{d}.{c}.{b}.{a}.in-addr.arpa")
+            }
+            Err(_) => identifier.to_owned(),
+        };
+        self.certificates.0.lock().unwrap().insert(name, Arc::new(key));
     }
 
     pub(crate) fn set_txt(&self, name: &str, value: &str) {
@@ -117,7 +196,8 @@ impl TestServer {
     }
 }
 
-async fn responder() -> (SocketAddr, Tokens) {
+/// Answers http-01 with what the test has said.
+async fn http_01_responder() -> (SocketAddr, Tokens) {
     let tokens = Tokens::default();
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
@@ -132,42 +212,59 @@ async fn responder() -> (SocketAddr, Tokens) {
     (address, tokens)
 }
 
-fn validators(names: &TestNames, clock: &TestClock, responder: SocketAddr, base: &str) -> ValidatorSet {
+/// The certificate of each server name (RFC 8737 §3).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Certificates(Arc<Mutex<HashMap<String, Arc<CertifiedKey>>>>);
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.lock().unwrap().get(hello.server_name()?).cloned()
+    }
+}
+
+/// Answers tls-alpn-01 with the certificates that the test has made.
+async fn tls_alpn_01_responder() -> (SocketAddr, Certificates) {
+    let certificates = Certificates::default();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(certificates.clone()));
+    config.alpn_protocols = vec![b"acme-tls/1".to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = socket.accept().await {
+            tokio::spawn(acceptor.accept(stream));
+        }
+    });
+    (address, certificates)
+}
+
+fn validators(
+    names: &TestNames,
+    clock: &TestClock,
+    http_01: SocketAddr,
+    tls_alpn_01: SocketAddr,
+    base: &str,
+) -> ValidatorSet {
     let policy = AddressPolicy::default().allow(["127.0.0.0/8".parse().unwrap()]);
     let probe = Probe::new(names.clone(), TcpConnector, clock.clone(), policy);
     let issuers = [DnsName::parse(ISSUER).unwrap()];
     ValidatorSet::new()
-        .with(Http01::new(probe.clone(), responder.port()))
-        .with(TlsAlpn01::new(probe, responder.port()))
+        .with(Http01::new(probe.clone(), http_01.port()))
+        .with(TlsAlpn01::new(probe, tls_alpn_01.port()))
         .with(Dns01::new(names.clone(), clock.clone()))
         .with(DnsPersist01::new(names.clone(), clock.clone(), issuers, AccountHashPrefix::under(base)))
 }
 
-/// A client that trusts the test's root alone.
-pub(crate) fn http_client(root: &Path, address: SocketAddr) -> reqwest::Client {
+/// A client that trusts the test's root alone. Names other than `localhost` lead nowhere.
+pub(crate) fn http_client(root: &Path) -> reqwest::ClientBuilder {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let root = reqwest::Certificate::from_pem(&std::fs::read(root).unwrap()).unwrap();
-    reqwest::Client::builder().tls_certs_only([root]).resolve("localhost", address).build().unwrap()
-}
-
-/// A database of its own on the test's PostgreSQL; `None` where that is left out.
-pub(crate) async fn postgres_database(name: &str) -> Option<String> {
-    let Ok(url) = std::env::var(POSTGRES_URL) else {
-        eprintln!("{name}: {POSTGRES_URL} is not set; the part on PostgreSQL is left out");
-        return None;
-    };
-    let database = format!("akamu_wire_{name}_{}", std::process::id());
-    let statement = format!("CREATE DATABASE {database}");
-    let admin = url.clone();
-    tokio::task::spawn_blocking(move || {
-        use diesel::connection::SimpleConnection as _;
-        use diesel::{Connection as _, PgConnection};
-        PgConnection::establish(&admin).unwrap().batch_execute(&statement).unwrap();
-    })
-    .await
-    .unwrap();
-    let (server, _) = url.rsplit_once('/').unwrap();
-    Some(format!("{server}/{database}"))
+    reqwest::Client::builder().tls_certs_only([root]).resolve("localhost", SocketAddr::from(([127, 0, 0, 1], 0)))
 }
 
 /// The environment of a test of start-up: nothing.

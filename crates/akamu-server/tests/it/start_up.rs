@@ -1,15 +1,14 @@
-//! What an operator can get wrong, and the line that says so; and what survives a restart.
+//! What an operator can get wrong, and the line that says so.
 
 use std::sync::Arc;
 
 use akamu_challenge::SystemClock;
-use akamu_server::config::{load, show};
+use akamu_server::config::{Sources, load, show};
 use akamu_server::{Parts, SystemRandom, start};
-use serde_json::json;
 use tokio::net::TcpListener;
 
-use crate::issuance::{challenge, provision, settled};
-use crate::server::{TestServer, Wish, sources};
+use crate::database::Database;
+use crate::server::sources;
 
 fn lines(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
     let directory = tempfile::tempdir().unwrap();
@@ -183,33 +182,31 @@ async fn a_database_of_another_base_url_is_refused_and_adopt_is_named() {
 }
 
 #[tokio::test]
-async fn a_restart_finds_the_same_ca_and_validates_what_was_processing() {
-    let server = TestServer::start().await;
-    let client = server.registered().await;
-    server.name_here("restart.test");
-    let root = std::fs::read(server.directory.path().join("data/root.pem")).unwrap();
-    let order = client.new_order(&["restart.test"]).await.expect(201).json();
-    let url = order["authorizations"][0].as_str().unwrap().to_owned();
-    let TestServer { running, directory, base, .. } = server;
-    let port = base.rsplit(':').next().unwrap().parse().unwrap();
-    running.shut_down().await;
-
-    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-    let server = TestServer::on(directory, Wish::default(), listener, port).await;
-    server.name_here("restart.test");
-    assert_eq!(std::fs::read(server.directory.path().join("data/root.pem")).unwrap(), root);
-    let client = crate::client::Client { http: server.http.clone(), ..client };
-    let authorization = client.post_as_get(&url).await.expect(200).json();
-    let http_01 = challenge(&authorization, "http-01");
-    provision(&server, &client, &authorization, &http_01);
-    client.post(http_01["url"].as_str().unwrap(), &json!({})).await.expect(200);
-    assert_eq!(settled(&client, &url).await["status"], "valid");
+async fn a_trial_moves_to_another_port_and_stays_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut roots = Vec::new();
+    for listen in ["127.0.0.1:14000", "127.0.0.1:14001", "127.0.0.1:14001"] {
+        let config =
+            load(&Sources { listen: Some(listen.to_owned()), ..sources(directory.path(), &[]) }).unwrap().config;
+        // Where it really listens is of no matter here.
+        let listener = Some(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let parts = Parts { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), validators: None, listener };
+        let running = start(&config, parts).await.unwrap();
+        assert_eq!(
+            running.directory_url(),
+            format!("https://{}/acme/directory", listen.replace("127.0.0.1", "localhost"))
+        );
+        roots.push(running.root_sha256);
+        running.shut_down().await;
+    }
+    roots.dedup();
+    assert_eq!(roots.len(), 1);
 }
 
 #[tokio::test]
 async fn readiness_names_what_fails() {
-    let server =
-        TestServer::with(Wish { settings: "[admin]\nlisten_addr = \"127.0.0.1:0\"\n", ..Wish::default() }).await;
+    let settings = "[admin]\nlisten_addr = \"127.0.0.1:0\"\n[ca]\nca_validity_years = 1\n";
+    let server = Database::Sqlite.server_with(settings).await;
     let address = server.running.admin_addr.unwrap();
     let get = async |path: &str| {
         let response = reqwest::get(format!("http://{address}{path}")).await.unwrap();
@@ -217,8 +214,8 @@ async fn readiness_names_what_fails() {
     };
     assert_eq!(get("/healthz").await, (200, "ok\n".to_owned()));
     assert_eq!(get("/readyz").await, (200, "ready\n".to_owned()));
-    server.clock.advance(std::time::Duration::from_secs(86_400 * 2));
+    server.clock.advance(std::time::Duration::from_secs(86_400 * 366));
     let (status, text) = get("/readyz").await;
     assert_eq!(status, 503);
-    assert!(text.starts_with("crl: out of date"), "{text}");
+    assert!(text.contains("issuing certificate: expired at "), "{text}");
 }

@@ -1,9 +1,6 @@
 //! A database of a test's own.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::sync::Once;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use akamu_proto::Timestamp;
@@ -11,6 +8,8 @@ use akamu_store::{OpenError, Store, StoreOptions};
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
+
+use crate::postgres_database::PostgresDatabase;
 
 /// When every test begins.
 pub(crate) const NOW: Timestamp = Timestamp::from_unix_secs(1_790_000_000);
@@ -24,29 +23,6 @@ pub(crate) struct Database {
 pub(crate) enum Place {
     Sqlite(tempfile::TempDir),
     Postgres(PostgresDatabase),
-}
-
-pub(crate) struct PostgresDatabase {
-    server: String,
-    name: String,
-}
-
-impl PostgresDatabase {
-    fn url(&self) -> String {
-        let (address, query) = match self.server.split_once('?') {
-            Some((address, query)) => (address, format!("?{query}")),
-            None => (self.server.as_str(), String::new()),
-        };
-        let (host, _) = address.rsplit_once('/').expect("AKAMU_TEST_POSTGRES_URL ends with /DATABASE");
-        format!("{host}/{}{query}", self.name)
-    }
-}
-
-impl Drop for PostgresDatabase {
-    fn drop(&mut self) {
-        let mut server = PgConnection::establish(&self.server).unwrap();
-        server.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).unwrap();
-    }
 }
 
 /// A connection beside the store's, on the same database.
@@ -87,22 +63,7 @@ impl Place {
 
     /// `None` where there is no PostgreSQL to test on.
     pub(crate) fn postgres() -> Option<Self> {
-        static LEFT_OUT: Once = Once::new();
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let Ok(server) = std::env::var("AKAMU_TEST_POSTGRES_URL") else {
-            // Not by eprintln!, whose output the test harness keeps to itself.
-            LEFT_OUT.call_once(|| {
-                let _ = writeln!(
-                    std::io::stderr(),
-                    "LEFT OUT: the tests on PostgreSQL, because AKAMU_TEST_POSTGRES_URL is not set"
-                );
-            });
-            return None;
-        };
-        let name = format!("akamu_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let mut connection = PgConnection::establish(&server).expect("AKAMU_TEST_POSTGRES_URL can be reached");
-        connection.batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
-        Some(Self::Postgres(PostgresDatabase { server, name }))
+        PostgresDatabase::new().map(Self::Postgres)
     }
 
     pub(crate) fn options(&self) -> StoreOptions {

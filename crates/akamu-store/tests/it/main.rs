@@ -20,5 +20,6 @@ mod open;
 mod order;
 mod plan;
 mod postgres;
+mod postgres_database;
 mod scene;
 mod validation;

@@ -1,0 +1,139 @@
+//! What a stop, a crash and a lost database leave, and what the next start makes of it.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection as _;
+use diesel::{Connection as _, PgConnection};
+use serde_json::json;
+
+use crate::client::Client;
+use crate::database::{Database, on_both_databases};
+use crate::issuance::{Processing, finalize};
+use crate::postgres_database::PostgresDatabase;
+use crate::server::{Place, TestServer};
+
+on_both_databases! {
+    a_restart_finds_the_same_ca_and_the_same_accounts,
+    a_stop_lets_a_validation_end,
+    a_stop_gives_back_what_does_not_end,
+    a_crash_leaves_a_validation_that_is_done_again,
+}
+
+/// The next start validates again, without being asked.
+async fn assert_validated_again(server: &TestServer, client: Client, processing: Processing) {
+    let client = Client { http: server.http.clone(), ..client };
+    processing.provision(server, &client);
+    let authorization = loop {
+        let authorization = client.post_as_get(&processing.authorization).await.expect(200).json();
+        if authorization["status"] != "pending" {
+            break authorization;
+        }
+        server.clock.advance(Duration::from_secs(1));
+    };
+    assert_eq!(authorization["status"], "valid", "{authorization}");
+    let order = client.post_as_get(&processing.order).await.expect(200).json();
+    finalize(&client, &order, &[processing.name()]).await;
+}
+
+async fn a_restart_finds_the_same_ca_and_the_same_accounts(database: Database) {
+    let server = database.server().await;
+    let client = server.registered().await;
+    let order = client.new_order(&["restart.test"]).await.expect(201);
+    let root = std::fs::read(server.root_pem()).unwrap();
+    let nonce = client.nonce().await;
+    let server = server.shut_down().await.start().await;
+    assert_eq!(std::fs::read(server.root_pem()).unwrap(), root);
+    let client = Client { http: server.http.clone(), ..client };
+
+    // A restart costs a client one badNonce at most.
+    let protected = json!({ "alg": "ES256", "kid": client.kid, "nonce": nonce, "url": client.kid });
+    let mut answer = client.post_raw(&client.kid, client.key.jws(&protected, "").to_string()).await;
+    if answer.status != 200 {
+        let nonce = answer.header("replay-nonce").to_owned();
+        answer.expect_problem(400, "badNonce");
+        let protected = json!({ "alg": "ES256", "kid": client.kid, "nonce": nonce, "url": client.kid });
+        answer = client.post_raw(&client.kid, client.key.jws(&protected, "").to_string()).await;
+    }
+    answer.expect(200);
+    let known = client.new_account(&json!({})).await.expect(200);
+    assert_eq!(known.header("location"), client.kid);
+    assert_eq!(client.post_as_get(order.header("location")).await.expect(200).json(), order.json());
+}
+
+async fn a_stop_lets_a_validation_end(database: Database) {
+    let server = database.server().await;
+    let client = server.registered().await;
+    let processing = Processing::begin(&server, &client).await;
+    let tokens = server.tokens();
+    let mut stopping = pin!(server.shut_down());
+    // The stop waits for the validation, and only then for nothing.
+    for _ in 0..100 {
+        assert!(futures_util::poll!(&mut stopping).is_pending());
+        tokio::task::yield_now().await;
+    }
+    let token = processing.token();
+    tokens.send_modify(|tokens| drop(tokens.insert(token.clone(), format!("{token}.{}", client.key.thumbprint()))));
+    let server = stopping.await.start().await;
+    let client = Client { http: server.http.clone(), ..client };
+    let authorization = client.post_as_get(&processing.authorization).await.expect(200).json();
+    assert_eq!(authorization["status"], "valid", "{authorization}");
+}
+
+async fn a_stop_gives_back_what_does_not_end(database: Database) {
+    let server = database.server_with("[server]\nvalidation_timeout_secs = 3600\n").await;
+    let client = server.registered().await;
+    let processing = Processing::begin(&server, &client).await;
+    let clock = server.clock.clone();
+    let mut stopping = pin!(server.shut_down());
+    let place = loop {
+        tokio::select! {
+            place = &mut stopping => break place,
+            () = tokio::task::yield_now() => clock.advance(Duration::from_secs(1)),
+        }
+    };
+    // At once, on PostgreSQL too: the lease went back, it did not expire.
+    let server = place.start().await;
+    assert_validated_again(&server, client, processing).await;
+}
+
+async fn a_crash_leaves_a_validation_that_is_done_again(database: Database) {
+    // A runtime that ends takes all tasks of its server with it, at whatever they are.
+    let doomed = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let place = Place::on(&database);
+    let server = doomed.spawn(place.clone().start()).await.unwrap();
+    let client = server.registered().await;
+    let processing = Processing::begin(&server, &client).await;
+    drop(server);
+    doomed.shutdown_background();
+
+    let server = place.later(60).start().await;
+    assert_validated_again(&server, client, processing).await;
+}
+
+#[tokio::test]
+async fn without_its_database_the_server_says_so_and_recovers() {
+    let Some(database) = PostgresDatabase::new().map(Database::Postgres) else { return };
+    let server = database.server_with("[admin]\nlisten_addr = \"127.0.0.1:0\"\n").await;
+    let client = server.registered().await;
+    let ready = format!("http://{}/readyz", server.running.admin_addr.unwrap());
+    let url = database.url();
+    let (server_url, name) = url.rsplit_once('/').unwrap();
+    let allow = |allowed: bool| {
+        let mut beside = PgConnection::establish(&format!("{server_url}/postgres")).unwrap();
+        beside.batch_execute(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {allowed}")).unwrap();
+        let all = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+        beside.batch_execute(&all).unwrap();
+    };
+    allow(false);
+    let response = reqwest::get(&ready).await.unwrap();
+    assert_eq!(response.status(), 503);
+    let text = response.text().await.unwrap();
+    assert!(text.starts_with("database: "), "{text}");
+    let answer = client.post(&client.kid, &json!({})).await.expect_problem(503, "serverInternal");
+    assert!(answer.header("retry-after").parse::<u32>().is_ok());
+    assert!(!answer.text().contains("akamu_"), "nothing of the database: {}", answer.text());
+    allow(true);
+    client.post(&client.kid, &json!({})).await.expect(200);
+    assert_eq!(reqwest::get(&ready).await.unwrap().status(), 200);
+}
