@@ -4,6 +4,7 @@ mod acme_tiny;
 mod certbot;
 mod certificate;
 mod client;
+mod database;
 mod dehydrated;
 pub(crate) mod dns_hook;
 mod lego;
@@ -18,6 +19,7 @@ mod web_root;
 use clap::Args;
 
 use self::client::{Client, Scenario};
+pub(crate) use self::database::Database;
 use self::name_server::NameServer;
 use self::programs::Programs;
 use self::server::Server;
@@ -25,80 +27,136 @@ use self::stage::Stage;
 use self::table::Table;
 use crate::failure::Failure;
 use crate::packages::{self, Installing};
+use crate::postgres::Cluster;
 use crate::process;
 
 const CLIENTS: &[Client] = &[certbot::CERTBOT, lego::LEGO, dehydrated::DEHYDRATED, acme_tiny::ACME_TINY, trial::TRIAL];
+
+/// Below the data directory.
+const SQLITE_URL: &str = "sqlite://akamu.db";
 
 #[derive(Debug, Default, Args)]
 pub(crate) struct E2eArgs {
     /// Run this client alone
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
+    /// Keep the server's state in this database alone
+    #[arg(long, value_enum)]
+    database: Option<Database>,
+}
+
+impl E2eArgs {
+    /// Every client on one database.
+    pub(crate) fn on(database: Database) -> Self {
+        Self { only: None, database: Some(database) }
+    }
+
+    fn wants(&self, database: Database) -> bool {
+        self.database.is_none_or(|only| only == database)
+    }
+}
+
+/// A client that is ready to run.
+#[derive(Debug)]
+struct Prepared {
+    client: &'static Client,
+    /// Its name and version.
+    named: String,
 }
 
 /// What came of one scenario.
 #[derive(Debug)]
 struct Outcome {
     client: String,
+    database: Database,
     scenario: &'static Scenario,
     result: Result<(), Failure>,
 }
 
-/// Runs every scenario of every client, prints the table, and fails where one failed.
-pub(crate) fn run(args: &E2eArgs, installing: Installing) -> Result<(), Failure> {
-    let clients = chosen(args.only.as_deref())?;
-    let mut versions = Vec::new();
-    for client in &clients {
-        packages::ensure(client.needed, installing, process::in_path)?;
-        versions.push((client.prepare)(installing)?);
+/// Runs every scenario of every client on each database, prints the table, and fails where one failed. PostgreSQL is
+/// `cluster`, or one that is started for the run.
+pub(crate) fn run(args: &E2eArgs, cluster: Option<&Cluster>, installing: Installing) -> Result<(), Failure> {
+    let clients = chosen(args)?;
+    let on = |database: Database| clients.iter().any(|it| args.wants(database) && it.databases.contains(&database));
+    let mut rounds = Vec::new();
+    if on(Database::Sqlite) {
+        rounds.push((Database::Sqlite, SQLITE_URL.to_owned()));
     }
+    let own;
+    if on(Database::Postgres) {
+        let cluster = if let Some(shared) = cluster {
+            shared
+        } else {
+            own = Cluster::start(installing)?;
+            &own
+        };
+        rounds.push((Database::Postgres, cluster.create_database("akamu_e2e")?));
+    }
+    let prepared = clients.into_iter().map(|client| prepare(client, installing)).collect::<Result<Vec<_>, _>>()?;
     let programs = Programs::collect()?;
-    let name_server = NameServer::start()?;
-    let server = Server::start(programs.server(), name_server.address())?;
 
     let mut outcomes = Vec::new();
-    for (client, version) in clients.into_iter().zip(versions) {
-        let stage = Stage::new(&server, &name_server, &programs, client.name)?;
-        outcomes.extend(run_client(client, &version, &stage));
-    }
-    let stopped = server.stop();
+    let ended =
+        rounds.iter().try_for_each(|(database, url)| run_on(*database, url, &prepared, &programs, &mut outcomes));
     print!("{}", table(&outcomes));
-    stopped?;
+    ended?;
     match outcomes.iter().filter(|outcome| outcome.result.is_err()).count() {
         0 => Ok(()),
         failed => Err(Failure::new(format!("{failed} of {} scenarios failed (above)", outcomes.len()))),
     }
 }
 
-fn chosen(only: Option<&str>) -> Result<Vec<&'static Client>, Failure> {
-    let Some(name) = only else { return Ok(CLIENTS.iter().collect()) };
+fn prepare(client: &'static Client, installing: Installing) -> Result<Prepared, Failure> {
+    packages::ensure(client.needed, installing, process::in_path)?;
+    let version = (client.prepare)(installing)?;
+    Ok(Prepared { client, named: format!("{} {version}", client.name) })
+}
+
+/// Runs the clients against one server, whose state is in the database at `url`.
+fn run_on(
+    database: Database,
+    url: &str,
+    clients: &[Prepared],
+    programs: &Programs,
+    outcomes: &mut Vec<Outcome>,
+) -> Result<(), Failure> {
+    let name_server = NameServer::start()?;
+    let server = Server::start(programs.server(), name_server.address(), url)?;
+    println!("{database}: {}", server.directory_url());
+    for Prepared { client, named } in clients.iter().filter(|it| it.client.databases.contains(&database)) {
+        let stage = Stage::new(&server, &name_server, programs, client.name)?;
+        for scenario in client.scenarios {
+            println!("{database}: {named}: {} {}", scenario.challenge, scenario.does);
+            let result = (scenario.run)(&stage);
+            if let Err(failure) = &result {
+                println!("{failure}\n{}", stage.log_tails());
+            }
+            outcomes.push(Outcome { client: named.clone(), database, scenario, result });
+        }
+    }
+    server.stop()
+}
+
+/// The clients that `args` asks for: all that run on its database, or the one that it names.
+fn chosen(args: &E2eArgs) -> Result<Vec<&'static Client>, Failure> {
+    let runs = |client: &&Client| client.databases.iter().any(|database| args.wants(*database));
+    let Some(name) = &args.only else { return Ok(CLIENTS.iter().filter(runs).collect()) };
     let names: Vec<&str> = CLIENTS.iter().map(|client| client.name).collect();
     let client = CLIENTS.iter().find(|client| client.name == name);
-    client.map(|client| vec![client]).ok_or_else(|| Failure::new(format!("no client {name}: {}", names.join(", "))))
+    let client = client.ok_or_else(|| Failure::new(format!("no client {name}: {}", names.join(", "))))?;
+    let only = || Failure::new(format!("{name} does not run on the database of --database"));
+    Some(client).filter(runs).map(|client| vec![client]).ok_or_else(only)
 }
 
-fn run_client(client: &'static Client, version: &str, stage: &Stage<'_>) -> Vec<Outcome> {
-    let named = format!("{} {version}", client.name);
-    let mut outcomes = Vec::new();
-    for scenario in client.scenarios {
-        println!("{named}: {} {}", scenario.challenge, scenario.does);
-        let result = (scenario.run)(stage);
-        if let Err(failure) = &result {
-            println!("{failure}\n{}", stage.log_tails());
-        }
-        outcomes.push(Outcome { client: named.clone(), scenario, result });
-    }
-    outcomes
-}
-
-fn table(outcomes: &[Outcome]) -> Table<4> {
-    let mut rows = vec![["client", "challenge", "what it did", "result"].map(str::to_owned)];
-    for Outcome { client, scenario, result } in outcomes {
+fn table(outcomes: &[Outcome]) -> Table<5> {
+    let mut rows = vec![["client", "database", "challenge", "what it did", "result"].map(str::to_owned)];
+    for Outcome { client, database, scenario, result } in outcomes {
         let result = match result {
             Ok(()) => "passed".to_owned(),
             Err(failure) => format!("FAILED: {}", failure.to_string().lines().next().unwrap_or_default()),
         };
-        rows.push([client.clone(), scenario.challenge.to_owned(), scenario.does.to_owned(), result]);
+        let (challenge, does) = (scenario.challenge.to_owned(), scenario.does.to_owned());
+        rows.push([client.clone(), database.to_string(), challenge, does, result]);
     }
     Table(rows)
 }
@@ -107,12 +165,28 @@ fn table(outcomes: &[Outcome]) -> Table<4> {
 mod tests {
     use super::*;
 
+    fn chosen_names(only: Option<&str>, database: Option<Database>) -> Result<Vec<&'static str>, String> {
+        let clients = chosen(&E2eArgs { only: only.map(str::to_owned), database });
+        clients.map(|clients| clients.iter().map(|client| client.name).collect()).map_err(|failure| failure.to_string())
+    }
+
     #[test]
     fn a_client_that_is_not_known_is_answered_with_those_that_are() {
-        assert_eq!(chosen(Some("lego")).unwrap().len(), 1);
+        assert_eq!(chosen_names(Some("lego"), None).unwrap(), ["lego"]);
         assert_eq!(
-            chosen(Some("leggo")).unwrap_err().to_string(),
+            chosen_names(Some("leggo"), None).unwrap_err(),
             "no client leggo: certbot, lego, dehydrated, acme-tiny, trial"
+        );
+    }
+
+    #[test]
+    fn a_client_runs_only_on_the_databases_that_it_has() {
+        let on_postgres = chosen_names(None, Some(Database::Postgres)).unwrap();
+        assert!(on_postgres.contains(&"lego") && !on_postgres.contains(&"trial"), "{on_postgres:?}");
+        assert_eq!(chosen_names(Some("trial"), None).unwrap(), ["trial"]);
+        assert_eq!(
+            chosen_names(Some("trial"), Some(Database::Postgres)).unwrap_err(),
+            "trial does not run on the database of --database"
         );
     }
 }

@@ -73,7 +73,7 @@ fn run(task: &Task) -> Result<(), Failure> {
         Task::Ci(args) => ci::run(args),
         Task::Tidy => tidy::check(&process::project_root()),
         Task::Docs => docs::run(),
-        Task::E2e(args) => e2e::run(&args.e2e, Installing::unless_forbidden(args.no_install)),
+        Task::E2e(args) => e2e::run(&args.e2e, None, Installing::unless_forbidden(args.no_install)),
         Task::DnsHook(args) => dns_hook::run(args),
     }
 }

@@ -18,6 +18,7 @@ const NEEDED: &[Needed] = &[
     Needed { program: "initdb", package: "postgresql" },
     Needed { program: "pg_ctl", package: "postgresql" },
     Needed { program: "postgres", package: "postgresql" },
+    Needed { program: "createdb", package: "postgresql" },
 ];
 
 /// PostgreSQL refuses to run as root: then it runs as this user, whom Debian's package makes.
@@ -72,7 +73,21 @@ impl Cluster {
 
     /// The superuser's connection URL.
     pub(crate) fn url(&self) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+        self.database_url("postgres")
+    }
+
+    /// Makes an empty database and returns its connection URL.
+    pub(crate) fn create_database(&self, name: &str) -> Result<String, Failure> {
+        // Not `command`: whoever connects over loopback is trusted.
+        let path = binary("createdb").ok_or_else(|| Failure::new("createdb is gone"))?;
+        let mut createdb = Command::new(path);
+        createdb.args(["--host=127.0.0.1", "--username=postgres", "--port", &self.port.to_string(), name]);
+        process::output(&mut createdb)?;
+        Ok(self.database_url(name))
+    }
+
+    fn database_url(&self, name: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{name}", self.port)
     }
 }
 

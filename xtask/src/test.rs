@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::e2e;
+use crate::e2e::{self, Database, E2eArgs};
 use crate::failure::Failure;
 use crate::packages::Installing;
 use crate::postgres::Cluster;
@@ -27,7 +27,7 @@ pub(crate) struct TestArgs {
 /// A part of the tests that needs more of the machine than a Rust toolchain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// The tests on PostgreSQL
+    /// The tests and the clients on PostgreSQL
     Postgres,
     /// Real ACME clients against the server
     Clients,
@@ -36,13 +36,15 @@ enum Part {
 /// Runs the house rules, the Rust tests and the real clients. Each runs even where one before it failed.
 pub(crate) fn run(args: &TestArgs) -> Result<(), Failure> {
     let installing = Installing::unless_forbidden(args.no_install);
+    // Of the tests and of the clients; nothing runs where it is wanted and missing.
+    let cluster = if args.leaves_out(Part::Postgres) { None } else { Some(Cluster::start(installing)?) };
     let mut failures = Vec::new();
     let mut tally = Tally::default();
     failures.extend(step("house rules", || tidy::check(&process::project_root())).err());
-    let without_postgres = args.leaves_out(Part::Postgres);
-    failures.extend(step("tests", || run_cargo_test(without_postgres, installing, &mut tally)).err());
+    failures.extend(step("tests", || run_cargo_test(cluster.as_ref(), &mut tally)).err());
     if !args.leaves_out(Part::Clients) {
-        failures.extend(step("real clients", || e2e::run(&e2e::E2eArgs::default(), installing)).err());
+        let clients = if cluster.is_some() { E2eArgs::default() } else { E2eArgs::on(Database::Sqlite) };
+        failures.extend(step("real clients", || e2e::run(&clients, cluster.as_ref(), installing)).err());
     }
 
     for name in tally.failed_names() {
@@ -56,13 +58,12 @@ pub(crate) fn run(args: &TestArgs) -> Result<(), Failure> {
     if failures.is_empty() { Ok(()) } else { Err(Failure::new("tests failed (above)")) }
 }
 
-/// `cargo test` on the whole workspace, on a fresh PostgreSQL cluster unless that is left out.
-fn run_cargo_test(without_postgres: bool, installing: Installing, tally: &mut Tally) -> Result<(), Failure> {
+/// `cargo test` on the whole workspace, on `cluster` too unless that is left out.
+fn run_cargo_test(cluster: Option<&Cluster>, tally: &mut Tally) -> Result<(), Failure> {
     let mut command = process::cargo();
     // Without --no-fail-fast the first failing binary would hide the results of those after it.
     command.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
-    let cluster = if without_postgres { None } else { Some(Cluster::start(installing)?) };
-    match &cluster {
+    match cluster {
         Some(cluster) => command.env(POSTGRES_URL, cluster.url()),
         None => command.env_remove(POSTGRES_URL),
     };
@@ -81,7 +82,7 @@ impl TestArgs {
 
     /// The last line of the run.
     fn left_out(&self) -> String {
-        let parts = [(Part::Postgres, "the tests on PostgreSQL"), (Part::Clients, "the real clients")];
+        let parts = [(Part::Postgres, "everything on PostgreSQL"), (Part::Clients, "the real clients")];
         let left_out: Vec<&str> =
             parts.iter().filter(|(part, _)| self.leaves_out(*part)).map(|(_, named)| *named).collect();
         if left_out.is_empty() { "nothing left out".to_owned() } else { format!("left out: {}", left_out.join(", ")) }
@@ -102,7 +103,7 @@ mod tests {
         assert_eq!(without(&[Part::Clients]).left_out(), "left out: the real clients");
         assert_eq!(
             without(&[Part::Clients, Part::Postgres]).left_out(),
-            "left out: the tests on PostgreSQL, the real clients"
+            "left out: everything on PostgreSQL, the real clients"
         );
     }
 }

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use super::client::{Client, Scenario};
+use super::database::Database;
 use super::stage::Stage;
 use crate::failure::Failure;
 use crate::packages::{Installing, Needed};
@@ -12,6 +13,7 @@ pub(super) const ACME_TINY: Client = Client {
     name: "acme-tiny",
     needed: &[Needed { program: "acme-tiny", package: "acme-tiny" }, Needed { program: "openssl", package: "openssl" }],
     prepare: version,
+    databases: Database::BOTH,
     scenarios: &[Scenario { challenge: "http-01", does: "files, own CSR, RSA keys", run: http }],
 };
 

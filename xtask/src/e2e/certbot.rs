@@ -5,6 +5,7 @@ use std::process::Command;
 
 use super::certificate::serial;
 use super::client::{Client, Scenario};
+use super::database::Database;
 use super::stage::Stage;
 use crate::failure::{Context, Failure};
 use crate::packages::{Installing, Needed};
@@ -21,6 +22,7 @@ pub(super) const CERTBOT: Client = Client {
         Needed { program: "curl", package: "curl" },
     ],
     prepare,
+    databases: Database::BOTH,
     scenarios: &[
         Scenario { challenge: "http-01", does: "standalone, two names", run: standalone },
         Scenario { challenge: "http-01", does: "standalone, IP address", run: address },

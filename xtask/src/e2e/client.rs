@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::packages::{Installing, Needed};
 
+use super::database::Database;
 use super::stage::Stage;
 
 /// A real ACME client.
@@ -13,6 +14,8 @@ pub(super) struct Client {
     pub(super) needed: &'static [Needed],
     /// Sets up what does not come from Debian, and returns the client's version.
     pub(super) prepare: fn(Installing) -> Result<String, Failure>,
+    /// What the server keeps its state in while the client runs: once on each.
+    pub(super) databases: &'static [Database],
     /// Run in this order; a later one may use what an earlier one left in the client's directory.
     pub(super) scenarios: &'static [Scenario],
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::client::{Client, Scenario};
+use super::database::Database;
 use super::stage::Stage;
 use crate::failure::{Context, Failure};
 use crate::packages::{Installing, Needed};
@@ -18,6 +19,7 @@ pub(super) const DEHYDRATED: Client = Client {
         Needed { program: "curl", package: "curl" },
     ],
     prepare: version,
+    databases: Database::BOTH,
     scenarios: &[
         Scenario { challenge: "http-01", does: "files, two names", run: http },
         Scenario { challenge: "dns-01", does: "hook, wildcard and base", run: wildcard },

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use super::certificate::serial;
 use super::client::{Client, Scenario};
+use super::database::Database;
 use super::stage::Stage;
 use crate::failure::Failure;
 use crate::packages::{Installing, Needed};
@@ -18,6 +19,7 @@ pub(super) const LEGO: Client = Client {
         Needed { program: "curl", package: "curl" },
     ],
     prepare: version,
+    databases: Database::BOTH,
     scenarios: &[
         Scenario { challenge: "http-01", does: "own web server, two names", run: http },
         Scenario { challenge: "tls-alpn-01", does: "own TLS server, two names", run: tls },

@@ -35,8 +35,9 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts `binary` on free ports, with `name_server` for every lookup, and waits until it says that it is ready.
-    pub(super) fn start(binary: &Path, name_server: SocketAddr) -> Result<Self, Failure> {
+    /// Starts `binary` on free ports, with `name_server` for every lookup and its state in the database at
+    /// `database_url`, and waits until it says that it is ready.
+    pub(super) fn start(binary: &Path, name_server: SocketAddr, database_url: &str) -> Result<Self, Failure> {
         let temporary = tempfile::Builder::new()
             .prefix("akamu-e2e-")
             .tempdir()
@@ -44,7 +45,7 @@ impl Server {
         let directory = temporary.path().to_path_buf();
         let (port, http_port, tls_port) = (free_port()?, free_port()?, free_port()?);
         let config = directory.join("config.toml");
-        fs::write(&config, configuration(port, http_port, tls_port, name_server))
+        fs::write(&config, configuration(port, http_port, tls_port, name_server, database_url))
             .context(|| "cannot write the server's configuration".to_owned())?;
         let log = File::create(directory.join("server.log")).context(|| "cannot make the server's log".to_owned())?;
 
@@ -150,11 +151,14 @@ fn directory_url(stdout: ChildStdout) -> Option<String> {
     receiver.recv_timeout(READY_WITHIN).ok()
 }
 
-fn configuration(port: u16, http_port: u16, tls_port: u16, name_server: SocketAddr) -> String {
+fn configuration(port: u16, http_port: u16, tls_port: u16, name_server: SocketAddr, database_url: &str) -> String {
     format!(
         r#"listen_addr = "127.0.0.1:{port}"
 base_url = "https://localhost:{port}"
 data_dir = "data"
+
+[database]
+url = "{database_url}"
 
 [server]
 http_validation_port = {http_port}

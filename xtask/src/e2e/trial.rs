@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::certbot;
 use super::certificate;
 use super::client::{Client, Scenario};
+use super::database::Database;
 use super::stage::Stage;
 use crate::failure::{Context, Failure};
 use crate::interrupt::Undone;
@@ -23,6 +24,8 @@ pub(super) const TRIAL: Client = Client {
     name: "trial",
     needed: certbot::CERTBOT.needed,
     prepare: |installing| Ok(format!("with certbot {}", (certbot::CERTBOT.prepare)(installing)?)),
+    // It starts a server of its own, which has no other.
+    databases: &[Database::Sqlite],
     scenarios: &[Scenario { challenge: "http-01", does: "the certbot line, pasted; found again", run: pasted }],
 };
 
