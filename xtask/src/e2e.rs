@@ -9,7 +9,9 @@ mod dehydrated;
 pub(crate) mod dns_hook;
 mod lego;
 mod name_server;
+mod pkilint;
 mod programs;
+mod python_package;
 mod server;
 mod stage;
 mod table;
@@ -30,7 +32,8 @@ use crate::packages::{self, Installing};
 use crate::postgres::Cluster;
 use crate::process;
 
-const CLIENTS: &[Client] = &[certbot::CERTBOT, lego::LEGO, dehydrated::DEHYDRATED, acme_tiny::ACME_TINY, trial::TRIAL];
+const CLIENTS: &[Client] =
+    &[certbot::CERTBOT, lego::LEGO, dehydrated::DEHYDRATED, acme_tiny::ACME_TINY, pkilint::PKILINT, trial::TRIAL];
 
 /// Below the data directory.
 const SQLITE_URL: &str = "sqlite://akamu.db";
@@ -175,7 +178,7 @@ mod tests {
         assert_eq!(chosen_names(Some("lego"), None).unwrap(), ["lego"]);
         assert_eq!(
             chosen_names(Some("leggo"), None).unwrap_err(),
-            "no client leggo: certbot, lego, dehydrated, acme-tiny, trial"
+            "no client leggo: certbot, lego, dehydrated, acme-tiny, pkilint, trial"
         );
     }
 

@@ -6,13 +6,12 @@ use std::process::Command;
 use super::certificate::serial;
 use super::client::{Client, Scenario};
 use super::database::Database;
+use super::python_package::PythonPackage;
 use super::stage::Stage;
-use crate::failure::{Context, Failure};
-use crate::packages::{Installing, Needed};
-use crate::process;
+use crate::failure::Failure;
+use crate::packages::Needed;
 
-/// The version that is tested: what PyPI had last when the tests were last looked at.
-const VERSION: &str = "5.8.0";
+const PACKAGE: PythonPackage = PythonPackage { name: "certbot", version: "5.8.0", programs: &["certbot"] };
 
 pub(super) const CERTBOT: Client = Client {
     name: "certbot",
@@ -21,7 +20,7 @@ pub(super) const CERTBOT: Client = Client {
         Needed { program: "openssl", package: "openssl" },
         Needed { program: "curl", package: "curl" },
     ],
-    prepare,
+    prepare: |installing| PACKAGE.ensure(installing),
     databases: Database::BOTH,
     scenarios: &[
         Scenario { challenge: "http-01", does: "standalone, two names", run: standalone },
@@ -37,31 +36,11 @@ const ADDRESS: &str = "127.0.0.1";
 const DNS_NAMES: &[&str] = &["dns.certbot.e2e.test", "*.dns.certbot.e2e.test"];
 
 pub(super) fn program() -> PathBuf {
-    process::project_root().join("target/venv/bin/certbot")
+    PACKAGE.program("certbot")
 }
 
-fn prepare(installing: Installing) -> Result<String, Failure> {
-    if version().as_deref() != Some(VERSION) {
-        if installing == Installing::Forbidden {
-            return Err(Failure::new(format!("missing: certbot {VERSION} in target/venv (--no-install forbids it)")));
-        }
-        println!("installing certbot {VERSION} under target/venv");
-        let venv = process::project_root().join("target/venv");
-        process::output(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))
-            .context(|| "cannot make a Python environment (Debian: package python3-venv)".to_owned())?;
-        let mut pip = Command::new(venv.join("bin/pip"));
-        process::output(pip.args(["install", "--quiet", &format!("certbot=={VERSION}")]))?;
-    }
-    version().ok_or_else(|| Failure::new("certbot does not run"))
-}
-
-/// The installed one's version: it prints `certbot 5.8.0`.
-fn version() -> Option<String> {
-    let printed = process::output(Command::new(program()).arg("--version")).ok()?;
-    Some(printed.trim().strip_prefix("certbot ")?.to_owned())
-}
-
-fn certbot(stage: &Stage<'_>, subcommand: &str) -> Command {
+/// A command of certbot's, which keeps everything in the client's directory.
+pub(super) fn certbot(stage: &Stage<'_>, subcommand: &str) -> Command {
     let mut command = Command::new(program());
     command.arg(subcommand).args(["--non-interactive", "--server", stage.directory_url()]);
     for (option, directory) in [("--config-dir", "config"), ("--work-dir", "work"), ("--logs-dir", "logs")] {
@@ -79,7 +58,12 @@ fn certonly(stage: &Stage<'_>, kept_as: &str) -> Command {
 }
 
 fn chain(stage: &Stage<'_>, kept_as: &str) -> PathBuf {
-    stage.path(format!("config/live/{kept_as}/fullchain.pem"))
+    live(stage, kept_as, "fullchain.pem")
+}
+
+/// The file `name` of the certificate kept under `kept_as`: cert.pem, chain.pem or both in fullchain.pem.
+pub(super) fn live(stage: &Stage<'_>, kept_as: &str, name: &str) -> PathBuf {
+    stage.path(format!("config/live/{kept_as}/{name}"))
 }
 
 fn standalone(stage: &Stage<'_>) -> Result<(), Failure> {
@@ -94,7 +78,8 @@ fn address(stage: &Stage<'_>) -> Result<(), Failure> {
     stage.check(&chain(stage, "address"), &[ADDRESS]).map(drop)
 }
 
-fn standalone_certonly(stage: &Stage<'_>, kept_as: &str) -> Command {
+/// As [`certonly`], with certbot's own web server.
+pub(super) fn standalone_certonly(stage: &Stage<'_>, kept_as: &str) -> Command {
     let mut command = certonly(stage, kept_as);
     command.args(["--standalone", "--http-01-port", &stage.http_port().to_string()]);
     command
@@ -127,5 +112,5 @@ fn revoke(stage: &Stage<'_>) -> Result<(), Failure> {
     let mut command = certbot(stage, "revoke");
     command.args(["--reason", "superseded", "--no-delete-after-revoke", "--cert-path"]).arg(&chain);
     stage.run(&mut command)?;
-    stage.check_revoked(&chain)
+    stage.check_revoked(&chain).map(drop)
 }

@@ -160,6 +160,10 @@ data_dir = "data"
 [database]
 url = "{database_url}"
 
+[ca]
+crl_url = "http://ca.e2e.test/ca/crl"
+issuer_url = "http://ca.e2e.test/ca/issuer.der"
+
 [server]
 http_validation_port = {http_port}
 tls_validation_port = {tls_port}

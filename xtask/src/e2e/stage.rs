@@ -93,8 +93,8 @@ impl<'a> Stage<'a> {
         certificate::check(path, &self.root(), names)
     }
 
-    /// Waits until the server's CRL lists the first certificate of `chain`.
-    pub(super) fn check_revoked(&self, chain: &Path) -> Result<(), Failure> {
+    /// Waits until the server's CRL lists the first certificate of `chain`, and returns where that CRL lies.
+    pub(super) fn check_revoked(&self, chain: &Path) -> Result<PathBuf, Failure> {
         let url = self.directory_url().replace("/acme/directory", "/ca/crl");
         let deadline = Instant::now() + LISTED_WITHIN;
         loop {
@@ -102,7 +102,7 @@ impl<'a> Stage<'a> {
             fetch.args(["--silent", "--show-error", "--fail", "--cacert"]).arg(self.root()).arg(&url);
             self.run_into("crl.der", &mut fetch)?;
             if certificate::is_revoked(chain, &self.root(), &self.path("crl.der"))? {
-                return Ok(());
+                return Ok(self.path("crl.der"));
             }
             if Instant::now() > deadline {
                 let waited = LISTED_WITHIN.as_secs();
