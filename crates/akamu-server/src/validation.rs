@@ -1,14 +1,15 @@
 //! Runs validations in the background. The database row is the queue; here are only the tasks of this replica.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use akamu_challenge::{ChallengeError, Clock, Deadline, Transcript, ValidationReport, ValidationRequest};
 use akamu_proto::{AccountId, AccountUri, AuthorizationId, ErrorType, Identifier, Problem};
-use akamu_store::{ClaimLimits, Lease, LeaseRequest, ReplicaId, Validation, ValidationOutcome, ValidationRecorded};
+use akamu_store::{
+    ClaimLimits, Lease, LeaseRequest, ReplicaId, RunningCounts, Validation, ValidationOutcome, ValidationRecorded,
+};
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -18,6 +19,8 @@ use crate::shutdown::stopped;
 
 /// The most validations at once for one base domain.
 const MAX_FOR_DOMAIN: usize = 16;
+/// The most that one claim takes.
+const MAX_CLAIM: usize = 64;
 /// What a lease lasts beyond the validation's own deadline.
 const LEASE_SLACK: Duration = Duration::from_secs(20);
 /// How often the database is asked for work that nobody does: a dead replica's, or what waited for its turn.
@@ -44,10 +47,10 @@ pub(crate) struct Validations {
 #[derive(Debug, Default)]
 struct Counts {
     total: usize,
-    by_account: HashMap<AccountId, usize>,
-    by_domain: HashMap<String, usize>,
+    by_account: BTreeMap<AccountId, usize>,
+    by_domain: BTreeMap<String, usize>,
     /// The authorizations whose validation runs here.
-    running: HashMap<AuthorizationId, usize>,
+    running: BTreeMap<AuthorizationId, usize>,
 }
 
 /// The right to run one validation here; gives it back when dropped.
@@ -62,7 +65,7 @@ fn domain_of(identifier: &Identifier) -> String {
     identifier.without_wildcard().value()
 }
 
-fn decrement<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+fn decrement<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
     if let Some(count) = counts.get_mut(key) {
         *count -= 1;
         if *count == 0 {
@@ -209,12 +212,14 @@ impl Validations {
     }
 
     async fn claim(self: &Arc<Self>, app: &App) {
-        let free = self.max.saturating_sub(self.counts().total);
-        if free == 0 {
+        let limits = self.claim_limits();
+        // What is left waiting for this reason is asked for again when something ends.
+        if limits.is_reached() {
+            self.queued.store(true, Ordering::Relaxed);
+        }
+        if limits.total == 0 {
             return;
         }
-        let limits =
-            ClaimLimits { total: free.min(64), for_account: self.max_for_account(), for_domain: MAX_FOR_DOMAIN };
         let leases = match app.store.validations_claim(self.lease(), limits, app.clock.now()).await {
             Ok(leases) => leases,
             Err(error) => {
@@ -235,6 +240,16 @@ impl Validations {
                     }
                 }
             }
+        }
+    }
+
+    fn claim_limits(&self) -> ClaimLimits {
+        let counts = self.counts();
+        ClaimLimits {
+            total: self.max.saturating_sub(counts.total).min(MAX_CLAIM),
+            for_account: self.max_for_account(),
+            for_domain: MAX_FOR_DOMAIN,
+            running: RunningCounts { by_account: counts.by_account.clone(), by_domain: counts.by_domain.clone() },
         }
     }
 

@@ -37,5 +37,6 @@ pub use options::StoreOptions;
 pub use order::{NewOrder, Order, OrderCreated};
 pub use store::Store;
 pub use validation::{
-    ClaimLimits, MAX_REPORT_OCTETS, StoredReport, Validation, ValidationBegun, ValidationOutcome, ValidationRecorded,
+    ClaimLimits, MAX_REPORT_OCTETS, RunningCounts, StoredReport, Validation, ValidationBegun, ValidationOutcome,
+    ValidationRecorded,
 };

@@ -18,7 +18,7 @@ use crate::store::Store;
 use crate::{account, row_lock};
 
 pub(crate) use claim::ClaimCursor;
-pub use claim::ClaimLimits;
+pub use claim::{ClaimLimits, RunningCounts};
 pub use record::{MAX_REPORT_OCTETS, StoredReport};
 
 /// Attempts that nobody finished, after which a challenge fails: a poisonous target must not go round the replicas.

@@ -57,13 +57,17 @@ pub(crate) fn provision(server: &TestServer, client: &Client, authorization: &Va
 
 /// Waits for the end of the validation by the polls that the server holds.
 pub(crate) async fn settled(client: &Client, url: &str) -> Value {
-    for _ in 0..20 {
-        let authorization = client.post_as_get(url).await.expect(200).json();
-        if authorization["status"] != "pending" {
-            return authorization;
+    let settled = async {
+        loop {
+            let authorization = client.post_as_get(url).await.expect(200).json();
+            if authorization["status"] != "pending" {
+                return authorization;
+            }
         }
-    }
-    panic!("{url} stays pending");
+    };
+    // Far more than it takes: only so that a server that forgets it does not hang the test.
+    let limit = std::time::Duration::from_secs(60);
+    tokio::time::timeout(limit, settled).await.unwrap_or_else(|_| panic!("{url} stays pending"))
 }
 
 /// Proves control of every name of the order by one challenge type.

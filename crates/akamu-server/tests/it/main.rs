@@ -6,6 +6,7 @@ mod bad_input;
 mod book;
 mod client;
 mod database;
+mod fairness;
 mod instant;
 mod issuance;
 mod polls;

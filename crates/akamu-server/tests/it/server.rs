@@ -106,6 +106,10 @@ impl Place {
     }
 
     pub(crate) async fn start(self) -> TestServer {
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
         let base = format!("https://localhost:{}{}", self.address().port(), self.path);
         let text = format!(
             "listen_addr = \"127.0.0.1:0\"\nbase_url = \"{base}\"\ndata_dir = \"data\"\n[database]\nurl = \"{}\"\n{}",

@@ -3,10 +3,10 @@
 //! A claim goes round the accounts that have something waiting, from where the last one of this process ended, and takes
 //! one validation of each before a second of any: a client with a long queue does not make the others wait.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use akamu_proto::{AuthorizationId, ChallengeType, ErrorType, Problem, Timestamp};
+use akamu_proto::{AccountId, AuthorizationId, ChallengeType, ErrorType, Problem, Timestamp};
 use diesel::prelude::*;
 
 use super::{MAX_ATTEMPTS, Validation, lease, validation};
@@ -19,14 +19,41 @@ use crate::store::Store;
 use crate::{order, row_lock};
 
 /// How much one claim may take.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ClaimLimits {
     /// In all.
     pub total: usize,
-    /// For one account.
+    /// For one account, what runs already included.
     pub for_account: usize,
-    /// For one base domain (or address).
+    /// For one base domain (or address), what runs already included.
     pub for_domain: usize,
+    /// What runs already.
+    pub running: RunningCounts,
+}
+
+/// How many validations a replica runs already.
+#[derive(Clone, Debug, Default)]
+pub struct RunningCounts {
+    /// Of each account.
+    pub by_account: BTreeMap<AccountId, usize>,
+    /// Of each base domain, as [`Identifier::without_wildcard`](akamu_proto::Identifier::without_wildcard) shows it.
+    pub by_domain: BTreeMap<String, usize>,
+}
+
+impl ClaimLimits {
+    /// Whether what runs already keeps a claim from taking something that waits.
+    pub fn is_reached(&self) -> bool {
+        let RunningCounts { by_account, by_domain } = &self.running;
+        self.total == 0
+            || by_account.values().any(|it| *it >= self.for_account)
+            || by_domain.values().any(|it| *it >= self.for_domain)
+    }
+
+    /// How many of an account may be taken.
+    fn left_for(&self, account: i64) -> usize {
+        let running = AccountId::from_i64(account).and_then(|it| self.running.by_account.get(&it));
+        self.for_account.saturating_sub(running.copied().unwrap_or(0)).min(self.total)
+    }
 }
 
 /// The account at which the next claim begins.
@@ -59,7 +86,7 @@ impl Store {
         let cursor = &self.claim_cursor().0;
         let after = cursor.load(Ordering::Relaxed);
         let claimed =
-            self.write("validations_claim", move |connection| claim(connection, &terms, limits, after, now)).await?;
+            self.write("validations_claim", move |connection| claim(connection, &terms, &limits, after, now)).await?;
         cursor.store(claimed.last_account, Ordering::Relaxed);
         for (id, challenge_type) in claimed.poisonous {
             self.write("validation_abandon", move |connection| abandon(connection, id, &challenge_type)).await?;
@@ -150,18 +177,21 @@ fn accounts_in_turn(connection: &mut AnyConnection, after: i64, most: usize, now
 fn claim(
     connection: &mut AnyConnection,
     terms: &LeaseTerms,
-    limits: ClaimLimits,
+    limits: &ClaimLimits,
     after: i64,
     now: Timestamp,
 ) -> DbResult<Claimed> {
-    let accounts = accounts_in_turn(connection, after, limits.total, now)?;
+    // Those that may have nothing more take up no place among those that are asked.
+    let most = limits.total + limits.running.by_account.len();
+    let accounts = accounts_in_turn(connection, after, most, now)?.into_iter();
+    let accounts: Vec<_> = accounts.filter(|it| limits.left_for(*it) > 0).take(limits.total).collect();
     let mut claimed = Claimed { last_account: accounts.last().copied().unwrap_or(0), ..Claimed::default() };
-    let limit = i64::try_from(limits.for_account.min(limits.total)).unwrap_or(i64::MAX);
     let mut waiting: VecDeque<VecDeque<Candidate>> = VecDeque::new();
     for account in accounts {
+        let limit = i64::try_from(limits.left_for(account)).unwrap_or(i64::MAX);
         waiting.push_back(candidates(connection, account, limit, now)?.into());
     }
-    let mut of_domain: HashMap<String, usize> = HashMap::new();
+    let mut of_domain = limits.running.by_domain.clone();
     while let Some(mut of_account) = waiting.pop_front() {
         let Some((id, challenge_type)) = of_account.pop_front() else { continue };
         waiting.push_back(of_account);

@@ -1,5 +1,6 @@
 //! What the tests begin with: accounts, orders, validations on their way.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use akamu_proto::{
 };
 use akamu_store::{
     AccountCreated, ClaimLimits, Issuance, IssuanceBegun, Lease, LeaseRequest, NewAccount, NewAuthorization,
-    NewCertificate, NewChallenge, NewIssuance, NewOrder, Order, OrderCreated, ReplicaId, Store, Validation,
-    ValidationBegun, ValidationOutcome, ValidationRecorded,
+    NewCertificate, NewChallenge, NewIssuance, NewOrder, Order, OrderCreated, ReplicaId, RunningCounts, Store,
+    Validation, ValidationBegun, ValidationOutcome, ValidationRecorded,
 };
 
 use crate::database::NOW;
@@ -20,7 +21,12 @@ pub(crate) const LEASE: Duration = Duration::from_secs(30);
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 pub(crate) const VALID: ValidationOutcome = ValidationOutcome::Valid { expires_no_later_than: None };
 
-pub(crate) const NO_LIMITS: ClaimLimits = ClaimLimits { total: 100, for_account: 100, for_domain: 100 };
+pub(crate) const NO_LIMITS: ClaimLimits = ClaimLimits {
+    total: 100,
+    for_account: 100,
+    for_domain: 100,
+    running: RunningCounts { by_account: BTreeMap::new(), by_domain: BTreeMap::new() },
+};
 
 fn next() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);

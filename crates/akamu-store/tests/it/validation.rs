@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use akamu_proto::{AuthorizationStatus, ChallengeStatus, ChallengeType, ErrorType, OrderStatus};
 use akamu_store::{
-    Authorization, ClaimLimits, MAX_REPORT_OCTETS, ValidationBegun, ValidationOutcome, ValidationRecorded,
+    Authorization, ClaimLimits, MAX_REPORT_OCTETS, RunningCounts, ValidationBegun, ValidationOutcome,
+    ValidationRecorded,
 };
 
 use crate::database::{Database, NOW, Place, hex, on_both_databases, until_blocked};
@@ -214,7 +215,7 @@ on_both_databases! {
             accounts.push(owner);
         }
         let claim = async |total, for_account| {
-            let limits = ClaimLimits { total, for_account, for_domain: 100 };
+            let limits = ClaimLimits { total, for_account, ..NO_LIMITS };
             let claimed = store.validations_claim(lease(), limits, NOW).await.unwrap();
             claimed.iter().map(|it| it.subject().account).collect::<Vec<_>>()
         };
@@ -237,9 +238,38 @@ on_both_databases! {
                 enqueue(store, owner, id).await;
             }
         }
-        let limits = ClaimLimits { for_domain: 4, ..NO_LIMITS };
-        assert_eq!(store.validations_claim(lease(), limits, NOW).await.unwrap().len(), 4);
-        assert_eq!(store.validations_claim(lease(), limits, NOW).await.unwrap().len(), 2);
+        let claim = async |running| {
+            let by_domain = [("a.example".to_owned(), running)].into();
+            let limits = ClaimLimits { for_domain: 4, running: RunningCounts { by_domain, ..RunningCounts::default() }, ..NO_LIMITS };
+            store.validations_claim(lease(), limits, NOW).await.unwrap().len()
+        };
+        assert_eq!(claim(4).await, 0);
+        assert_eq!(claim(3).await, 1);
+        assert_eq!(claim(0).await, 4);
+        assert_eq!(claim(0).await, 1);
+    }
+
+    async fn a_claim_counts_what_an_account_runs_already(database) {
+        let store = &database.store;
+        let mut accounts = Vec::new();
+        for _ in 0..2 {
+            let owner = account(store).await;
+            let order = scene::order(store, owner, &["a.example", "b.example", "c.example"]).await;
+            for id in order.authorizations {
+                enqueue(store, owner, id).await;
+            }
+            accounts.push(owner);
+        }
+        let claim = async |total, running| {
+            let running = RunningCounts { by_account: [(accounts[0], running)].into(), ..RunningCounts::default() };
+            let limits = ClaimLimits { total, for_account: 2, running, ..NO_LIMITS };
+            let claimed = store.validations_claim(lease(), limits, NOW).await.unwrap();
+            claimed.iter().map(|it| it.subject().account).collect::<Vec<_>>()
+        };
+        assert_eq!(claim(1, 2).await, [accounts[1]], "the other has no more to come");
+        assert_eq!(claim(100, 1).await, [accounts[0], accounts[1], accounts[1]]);
+        assert_eq!(claim(100, 2).await, []);
+        assert_eq!(claim(100, 0).await, [accounts[0], accounts[0]]);
     }
 
     async fn replicas_that_claim_at_once_share_the_work(database) {
