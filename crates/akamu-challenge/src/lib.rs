@@ -9,6 +9,7 @@ mod dns_01;
 mod dns_persist_01;
 mod http_01;
 mod metered;
+mod perspective;
 mod probe;
 mod report;
 mod resolver;
@@ -28,6 +29,7 @@ pub use connector::{Connector, Stream};
 pub use dns_01::Dns01;
 pub use dns_persist_01::{AccountHashPrefix, BoundTo, DnsPersist01, hash_for};
 pub use http_01::Http01;
+pub use perspective::{Perspective, PerspectiveName, PerspectiveNameError, Quorum, QuorumError};
 pub use probe::Probe;
 pub use report::{
     ChallengeError, Conclusion, Entry, Event, Excerpt, MAX_REPORT_OCTETS, Transcript, Validated, ValidationReport,

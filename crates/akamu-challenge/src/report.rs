@@ -17,7 +17,7 @@ mod story;
 pub use excerpt::Excerpt;
 pub use octets::MAX_REPORT_OCTETS;
 
-use crate::{Clock, Refusal, ValidationRequest};
+use crate::{Clock, PerspectiveName, Refusal, ValidationRequest};
 
 /// How many entries a transcript holds; what comes after is counted only.
 const MAX_ENTRIES: usize = 256;
@@ -78,6 +78,13 @@ impl Validated {
     pub const fn until(moment: Timestamp) -> Self {
         Self { expires_no_later_than: Some(moment) }
     }
+
+    /// Proof that holds as long as both do.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let moments = [self.expires_no_later_than, other.expires_no_later_than];
+        Self { expires_no_later_than: moments.into_iter().flatten().min() }
+    }
 }
 
 /// Why an attempt failed, as the client is told (RFC 8555 §8.2, `error` of a challenge).
@@ -121,9 +128,13 @@ impl ChallengeError {
 
 /// One line of a transcript.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Entry {
     /// When it was noted, in milliseconds since the start.
     pub at_ms: u64,
+    /// The perspective from which it was seen, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perspective: Option<PerspectiveName>,
     /// What was seen.
     #[serde(flatten)]
     pub event: Event,
@@ -233,6 +244,13 @@ pub enum Event {
         /// Its subject alternative names.
         names: Vec<Excerpt>,
     },
+    /// What one of several perspectives came to.
+    Perspective {
+        /// Its name.
+        name: PerspectiveName,
+        /// Its conclusion, or why there is none.
+        outcome: String,
+    },
     /// Anything else, in words.
     Note {
         /// The words.
@@ -267,10 +285,22 @@ impl Transcript {
     /// Notes something. After 256 entries nothing more is kept, only counted.
     pub fn record(&mut self, event: Event) {
         if self.entries.len() < MAX_ENTRIES {
-            self.entries.push(Entry { at_ms: millis(self.start.elapsed()), event });
+            self.push(event);
         } else {
             self.omitted += 1;
         }
+    }
+
+    /// Notes something of which there is little for certain.
+    pub(crate) fn push(&mut self, event: Event) {
+        self.entries.push(Entry { at_ms: millis(self.start.elapsed()), perspective: None, event });
+    }
+
+    /// Takes over what was seen from a perspective, whose attempt began with this one.
+    pub(crate) fn include(&mut self, perspective: &PerspectiveName, report: ValidationReport) {
+        let seen = report.transcript.into_iter();
+        self.entries.extend(seen.map(|it| Entry { perspective: Some(perspective.clone()), ..it }));
+        self.omitted += report.omitted;
     }
 
     /// Ends the report.

@@ -9,7 +9,11 @@ impl fmt::Display for ValidationReport {
         let Self { method, identifier, started_at, .. } = self;
         writeln!(f, "{method} of {identifier}, begun {started_at}:")?;
         for entry in &self.transcript {
-            writeln!(f, "  {:>6} ms  {}", entry.at_ms, entry.event)?;
+            write!(f, "  {:>6} ms  ", entry.at_ms)?;
+            if let Some(perspective) = &entry.perspective {
+                write!(f, "[{perspective}] ")?;
+            }
+            writeln!(f, "{}", entry.event)?;
         }
         if self.omitted > 0 {
             writeln!(f, "  ({} entries left out)", self.omitted)?;
@@ -69,6 +73,7 @@ impl fmt::Display for Event {
                 write!(f, " ({duration_ms} ms)")
             }
             Self::Certificate { sha256, names } => write!(f, "certificate {sha256}, names {}", Listed(names)),
+            Self::Perspective { name, outcome } => write!(f, "from {name}: {outcome}"),
             Self::Note { text } => f.write_str(text),
         }
     }

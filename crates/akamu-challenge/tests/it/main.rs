@@ -7,6 +7,7 @@ mod dial;
 mod dns;
 mod http_01;
 mod net;
+mod perspective;
 mod report;
 mod setting;
 mod tls_alpn_01;
