@@ -42,7 +42,7 @@ impl Dns01 {
         let key_authorization = request.key_authorization()?;
         let domain = base_domain(PREFIX, &request.identifier)?;
         let name = format!("{PREFIX}.{domain}");
-        let records = look_up_txt(&*self.resolver, &name, deadline, transcript).await?;
+        let records = look_up_txt(&*self.resolver, &name, &request.identifier, deadline, transcript).await?;
         judge(&name, &records, key_authorization, transcript)
     }
 }

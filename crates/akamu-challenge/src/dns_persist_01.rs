@@ -20,10 +20,13 @@ use crate::{
 mod account_hash;
 mod claim;
 mod record;
+mod to_create;
 
 pub use account_hash::{AccountHashPrefix, BoundTo, hash_for};
 use claim::{Claim, Grant};
+pub use record::PersistUntil;
 use record::{Dialect, PersistRecord, Rejection};
+pub use to_create::RecordToCreate;
 
 /// The label under which the record stands.
 const PREFIX: &str = "_validation-persist";
@@ -74,7 +77,7 @@ impl DnsPersist01 {
         let (account_uri, thumbprints) = request.account()?;
         let domain = base_domain(PREFIX, &request.identifier)?;
         let name = Self::record_name(domain);
-        let records = look_up_txt(&*self.resolver, &name, deadline, transcript).await?;
+        let records = look_up_txt(&*self.resolver, &name, &request.identifier, deadline, transcript).await?;
         let is_wildcard = request.identifier.is_wildcard();
         let claim = Claim::new(domain, is_wildcard, account_uri, thumbprints, &self.hash_prefix, self.clock.now());
 

@@ -27,7 +27,7 @@ pub use clock::{Clock, Deadline, DeadlinePassed};
 pub use connector::TcpConnector;
 pub use connector::{Connector, Stream};
 pub use dns_01::Dns01;
-pub use dns_persist_01::{AccountHashPrefix, BoundTo, DnsPersist01, hash_for};
+pub use dns_persist_01::{AccountHashPrefix, BoundTo, DnsPersist01, PersistUntil, RecordToCreate, hash_for};
 pub use http_01::Http01;
 pub use perspective::{Perspective, PerspectiveName, PerspectiveNameError, Quorum, QuorumError};
 pub use probe::Probe;

@@ -27,21 +27,26 @@ pub(crate) fn base_domain<'a>(prefix: &str, identifier: &'a Identifier) -> Resul
     Ok(name)
 }
 
-/// Asks for the TXT records of `name`, and records what was seen.
+/// Asks for the TXT records of `name`, which is `identifier`'s with a label before it, and records what was seen.
 pub(crate) async fn look_up_txt(
     resolver: &dyn Resolver,
     name: &str,
+    identifier: &Identifier,
     deadline: Deadline,
     transcript: &mut Transcript,
 ) -> Result<Vec<TxtRecord>, ChallengeError> {
     let lookup = resolver.txt(name, deadline).await;
     lookup.steps.into_iter().for_each(|step| transcript.record(step));
     lookup.outcome.map_err(|error| {
-        let detail = match error {
+        let mut detail = match error {
             LookupError::NxDomain => format!("{name} does not exist (NXDOMAIN); a TXT record is expected there"),
             LookupError::NoData => format!("{name} has no TXT record"),
-            error => format!("the TXT records of {name} could not be looked up: {error}"),
+            ref error => format!("the TXT records of {name} could not be looked up: {error}"),
         };
+        if error.is_absence() && identifier.is_wildcard() {
+            // Many write it where the wildcard's own name seems to say.
+            detail.push_str("; a wildcard's record stands there too, without the *.");
+        }
         ChallengeError::new(ErrorType::Dns, detail)
     })
 }

@@ -18,9 +18,9 @@ pub(super) struct PersistRecord<'a> {
     pub(super) persist_until: Option<PersistUntil>,
 }
 
-/// Until when a record holds, and in which of the two forms it says so.
+/// Until when a record holds, and in which of the two forms it says so. Its `Display` is that form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PersistUntil {
+pub enum PersistUntil {
     /// `YYYY-MM-DDTHH:MM:SSZ`.
     Rfc3339(Timestamp),
     /// Seconds since 1970.
@@ -143,6 +143,15 @@ fn check_issuer(issuer: &str, issuer_domains: &[DnsName]) -> Result<(), Rejectio
     Err(Rejection::AnotherIssuer { issuer: Excerpt::new(issuer) })
 }
 
+impl fmt::Display for PersistUntil {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rfc3339(moment) => write!(f, "{moment}"),
+            Self::UnixSecs(moment) => write!(f, "{}", moment.unix_secs()),
+        }
+    }
+}
+
 impl PersistUntil {
     fn read(value: &str) -> Result<Self, Rejection> {
         /// Until the year 33658; milliseconds have had 13 since 2001.
@@ -161,7 +170,8 @@ impl PersistUntil {
         value.parse().map(Self::Rfc3339).map_err(|_| unreadable())
     }
 
-    pub(super) const fn moment(self) -> Timestamp {
+    /// The moment.
+    pub const fn moment(self) -> Timestamp {
         match self {
             Self::Rfc3339(moment) | Self::UnixSecs(moment) => moment,
         }

@@ -84,18 +84,20 @@ fn what_a_peer_wrote_is_told_escaped_and_in_part() {
 
 #[test]
 fn a_failed_lookup_is_never_told_as_absence() {
-    let told = |outcome| {
+    let told_of = |identifier: &str, outcome| {
         let names = Names::default();
         names.names.set_txt(NAME, Err(outcome));
-        let report = validate(&names, "*.example.com");
+        let report = validate(&names, identifier);
         assert_eq!(report.result().unwrap_err().error_type, ErrorType::Dns);
         detail(&report).to_owned()
     };
-    assert_eq!(
-        told(LookupError::NxDomain),
-        format!("{NAME} does not exist (NXDOMAIN); a TXT record is expected there")
-    );
-    assert_eq!(told(LookupError::NoData), format!("{NAME} has no TXT record"));
+    let expected = format!("{NAME} does not exist (NXDOMAIN); a TXT record is expected there");
+    assert_eq!(told_of("example.com", LookupError::NxDomain), expected);
+    assert_eq!(told_of("example.com", LookupError::NoData), format!("{NAME} has no TXT record"));
+    let star = "; a wildcard's record stands there too, without the *.";
+    let told = |outcome| told_of("*.example.com", outcome);
+    assert_eq!(told(LookupError::NxDomain), format!("{expected}{star}"));
+    assert_eq!(told(LookupError::NoData), format!("{NAME} has no TXT record{star}"));
     assert_eq!(told(LookupError::ServFail), format!("the TXT records of {NAME} could not be looked up: SERVFAIL"));
     assert_eq!(told(LookupError::Timeout), format!("the TXT records of {NAME} could not be looked up: timed out"));
 }
