@@ -36,6 +36,11 @@ pub enum Expected {
 }
 
 impl ValidationRequest {
+    /// A request.
+    pub const fn new(identifier: Identifier, expected: Expected) -> Self {
+        Self { identifier, expected }
+    }
+
     /// A request for a challenge that carries a token.
     pub const fn with_key_authorization(identifier: Identifier, key_authorization: KeyAuthorization) -> Self {
         Self { identifier, expected: Expected::KeyAuthorization(key_authorization) }

@@ -1,8 +1,12 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::check::Question;
+use crate::persist_record::Wish;
 
 /// The Akāmu ACME certificate authority.
 ///
@@ -25,6 +29,30 @@ pub enum Command {
     Serve(Options),
     /// Print the configuration that is in force, each value with its origin, secrets hidden
     Config(Options),
+    /// Validate a name from this host, as an order would, and tell what was seen: exit status 0 valid, 1 not, 2 misuse
+    Check {
+        /// The options of `serve`.
+        #[command(flatten)]
+        options: Options,
+        /// What to validate.
+        #[command(flatten)]
+        question: Question,
+        /// The DNS server to ask for everything, instead of the configured ones
+        #[arg(long, value_name = "ADDR")]
+        resolver: Option<SocketAddr>,
+        /// Print each report as one line of JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the TXT record of dns-persist-01 to create, in each dialect, for a zone file
+    PersistRecord {
+        /// The options of `serve`.
+        #[command(flatten)]
+        options: Options,
+        /// Whom it is to trust.
+        #[command(flatten)]
+        wish: Wish,
+    },
     /// Show another issuer or base_url than the database knows, and with --yes record it
     Adopt {
         /// The options of `serve`.

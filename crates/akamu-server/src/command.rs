@@ -1,21 +1,25 @@
 //! What the binary does: from the command line to an exit status.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use akamu_challenge::SystemClock;
+use akamu_challenge::{Deadline, SystemClock, ValidationReport};
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::check::Question;
 use crate::cli::{Arguments, Command, Options};
-use crate::config::{self, Loaded, Sources};
+use crate::config::{self, Config, Loaded, Sources};
 use crate::random::SystemRandom;
 use crate::start::{self, Parts, Running, StartError};
 use crate::{authority_files, log};
 
+/// What was asked makes no sense: as clap ends then, too.
+const EX_MISUSE: u8 = 2;
 /// sysexits.h: the configuration is wrong.
 const EX_CONFIG: u8 = 78;
 /// sysexits.h: the service cannot be had (a port, a file, the database).
@@ -36,12 +40,18 @@ pub async fn run(
     };
     let command = arguments.command.unwrap_or(Command::Serve(arguments.options));
     let options = match &command {
-        Command::Serve(options) | Command::Config(options) | Command::Adopt { options, .. } => options.clone(),
+        Command::Serve(options)
+        | Command::Config(options)
+        | Command::Adopt { options, .. }
+        | Command::Check { options, .. }
+        | Command::PersistRecord { options, .. } => options.clone(),
     };
     if let Err(error) = log::start(options.log_format, environment.get("RUST_LOG").map(String::as_str)) {
         return fail(&error, EX_CONFIG);
     }
     let path = environment.get("PATH").cloned().unwrap_or_default();
+    // https://no-color.org
+    let environment_allows_colour = environment.get("NO_COLOR").is_none_or(String::is_empty);
     let loaded = match config::load(&sources(options, environment, working_directory)) {
         Ok(loaded) => loaded,
         Err(error) => return fail(&error, EX_CONFIG),
@@ -55,6 +65,13 @@ pub async fn run(
         Command::Adopt { yes, .. } => match crate::adopt::adopt(&loaded.config, parts(), yes).await {
             Ok(text) => print(&text),
             Err(error) => Err(error),
+        },
+        Command::Check { question, resolver, json, .. } => {
+            return check(loaded.config, &question, resolver, json, environment_allows_colour).await;
+        }
+        Command::PersistRecord { wish, .. } => match wish.zone_file(&loaded.config, parts().clock.now()) {
+            Ok(text) => print(&text),
+            Err(error) => return fail(&error, EX_MISUSE),
         },
     };
     match outcome {
@@ -88,6 +105,46 @@ fn print(text: &str) -> Result<(), StartError> {
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .map_err(|error| StartError::new(format!("standard output: {error}")))
+}
+
+/// Validates from here: 0 where control is proved by any type, else 1.
+async fn check(
+    mut config: Config,
+    question: &Question,
+    resolver: Option<SocketAddr>,
+    json: bool,
+    colour: bool,
+) -> ExitCode {
+    if config.trial {
+        tracing::warn!(
+            "no configuration was found: this checks as the trial does, which probes the ports 5002 and 5001"
+        );
+    }
+    let server = &mut config.server;
+    if resolver.is_some() {
+        server.dns_resolver_addr = resolver;
+        server.dns_persist_resolver_addr = None;
+        server.address_resolver_addr = resolver;
+    }
+    let timeout = server.validation_timeout();
+    let validators = match crate::validators::of(&config, parts().clock) {
+        Ok(validators) => validators,
+        Err(error) => return fail(&error, EX_UNAVAILABLE),
+    };
+    let reports = match question.ask(&validators, || Deadline::after(timeout)).await {
+        Ok(reports) => reports,
+        Err(error) => return fail(&error, EX_MISUSE),
+    };
+    let text = if json {
+        reports.iter().map(|it| String::from_utf8_lossy(&it.to_octets()).into_owned() + "\n").collect()
+    } else {
+        question.tell(&reports, colour && std::io::stdout().is_terminal())
+    };
+    match print(&text) {
+        Ok(()) if reports.iter().any(ValidationReport::is_valid) => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::FAILURE,
+        Err(error) => fail(&error, EX_UNAVAILABLE),
+    }
 }
 
 async fn serve(loaded: &Loaded, path: &str) -> Result<(), StartError> {

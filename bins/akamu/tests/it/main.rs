@@ -1,7 +1,8 @@
 //! The binary as an operator runs it: what it prints, how it ends.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -79,7 +80,17 @@ fn help_and_version_go_to_standard_output() {
     let version = run(directory.path(), &["--version"]);
     assert_eq!(text(&version.stdout), concat!("akamu-server ", env!("CARGO_PKG_VERSION"), "\n"));
     let help = run(directory.path(), &["--help"]);
-    for word in ["--config", "--data-dir", "--listen", "--base-url", "--log-format", "config", "adopt"] {
+    for word in [
+        "--config",
+        "--data-dir",
+        "--listen",
+        "--base-url",
+        "--log-format",
+        "config",
+        "check",
+        "persist-record",
+        "adopt",
+    ] {
         assert!(text(&help.stdout).contains(word), "{word}: {}", text(&help.stdout));
     }
     assert!(version.status.success() && help.status.success());
@@ -132,6 +143,99 @@ fn a_database_is_given_to_another_base_url_after_it_is_shown_what_that_means() {
     let (child, lines) = started(directory.path(), &[]);
     assert_eq!(lines.first().map(String::as_str), Some("directory  https://127.0.0.1/acme/directory"));
     assert_eq!(end(child, Signal::TERM).0, Some(0));
+}
+
+#[test]
+fn check_validates_from_here_and_says_so_by_its_exit_status() {
+    let directory = tempfile::tempdir().unwrap();
+    let web = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = web.local_addr().unwrap().port();
+    let server = format!("[server]\nhttp_validation_port = {port}\nvalidation_allow_networks = [\"127.0.0.0/8\"]\n");
+    std::fs::write(directory.path().join("config.toml"), format!("{CONFIG}{server}")).unwrap();
+    let token = "DGyRejmCefe7v4NfDGDKfA";
+    let thumbprint = "9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI";
+    let body = format!("{token}.{thumbprint}");
+    std::thread::spawn(move || {
+        for stream in web.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        }
+    });
+    let check = |arguments: &[&str]| {
+        let output = run(directory.path(), &[&["check", "127.0.0.1", "--type", "http-01"], arguments].concat());
+        (output.status.code(), text(&output.stdout).to_owned(), text(&output.stderr).to_owned())
+    };
+    let proof = ["--token", token, "--thumbprint", thumbprint];
+    let (code, story, _) = check(&proof);
+    assert_eq!(code, Some(0), "{story}");
+    assert!(story.contains(&format!("TCP 127.0.0.1:{port}: connected")), "{story}");
+    assert!(story.trim_end().ends_with(" ms  valid") && !story.contains('\u{1b}'), "{story}");
+    let (code, json, _) = check(&[&proof[..], &["--json"]].concat());
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, report["method"].as_str()), (Some(0), Some("http-01")), "{json}");
+
+    let (code, story, _) = check(&["--token", "another", "--thumbprint", thumbprint]);
+    assert_eq!(code, Some(1), "{story}");
+    assert!(story.contains("invalid: incorrectResponse: "), "{story}");
+    let (code, story, _) = check(&[]);
+    assert_eq!(code, Some(1), "{story}");
+    assert!(story.contains("Nothing to look for was given"), "{story}");
+
+    for arguments in [&["--token", "a b", "--thumbprint", thumbprint][..], &["--token", token], &["--account", "x"]] {
+        let (code, out, error) = check(arguments);
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{arguments:?}: {error}");
+    }
+    let output = run(directory.path(), &["check", "*.a.test", "--type", "http-01"]);
+    assert_eq!(output.status.code(), Some(2));
+    let expected = "akamu-server: http-01 is not offered for *.a.test here; offered are: dns-01\n";
+    assert_eq!(text(&output.stderr), expected);
+    assert!(!directory.path().join("data").exists(), "nothing is made");
+}
+
+#[test]
+fn persist_record_prints_what_the_server_accepts() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = "[server]\ndns_persist_issuer_domain = \"ca.test\"\n";
+    std::fs::write(directory.path().join("config.toml"), format!("{CONFIG}{server}")).unwrap();
+    let account = "https://localhost/acme/account/1907";
+    let print = |name: &str, arguments: &[&str]| {
+        run(directory.path(), &[&["persist-record", name, "--account", account], arguments].concat())
+    };
+    let thumbprint = "9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI";
+    let output = print("example.com", &["--wildcard", "--until", "9000-01-01T00:00:00Z", "--thumbprint", thumbprint]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let lines: Vec<_> = text(&output.stdout).lines().filter(|it| !it.is_empty() && !it.starts_with(';')).collect();
+    let name = "_validation-persist.example.com. IN TXT";
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    assert_eq!(
+        lines[..2],
+        [
+            format!("{name} \"ca.test; accounturi={account}; policy=wildcard; persistUntil=221845392000\""),
+            format!("{name} \"ca.test; accounturi={account}; policy=wildcard; persistUntil=9000-01-01T00:00:00Z\""),
+        ]
+    );
+    for line in &lines[2..] {
+        assert!(
+            line.starts_with(&format!("{name} \"ca.test; accounturi=https://localhost/acme/account-hash/sha-256/"))
+        );
+    }
+    let wildcard = print("*.example.com", &[]);
+    assert!(text(&wildcard.stdout).contains(&format!("{name} \"ca.test; accounturi={account}; policy=wildcard\"")));
+    for (name, arguments, expected) in [
+        ("10.0.0.1", &[][..], "10.0.0.1 is an address"),
+        ("bad_name", &[], "bad_name: "),
+        ("example.com", &["--until", "tomorrow"], "--until tomorrow: is no time"),
+        ("example.com", &["--until", "2020-01-01T00:00:00Z"], "--until 2020-01-01T00:00:00Z: that is over"),
+    ] {
+        let output = print(name, arguments);
+        assert_eq!(output.status.code(), Some(2));
+        let error = text(&output.stderr);
+        assert!(error.starts_with(&format!("akamu-server: {expected}")) && error.lines().count() == 1, "{error}");
+    }
+    let other = run(directory.path(), &["persist-record", "example.com", "--account", "https://other.test/1"]);
+    assert_eq!(other.status.code(), Some(2));
+    assert!(text(&other.stderr).contains("https://localhost/acme/account/<number>"), "{}", text(&other.stderr));
 }
 
 #[test]

@@ -3,3 +3,4 @@
 mod configuration_page;
 mod documented_configurations;
 mod pages;
+mod troubleshooting_page;
