@@ -5,6 +5,7 @@
 mod address_policy;
 mod dial;
 mod dns;
+mod examples;
 mod http_01;
 mod net;
 mod perspective;
