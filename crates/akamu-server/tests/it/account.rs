@@ -80,6 +80,9 @@ async fn a_deactivated_account_can_do_nothing_any_more(database: Database) {
     client.new_order(&["gone.test"]).await.expect_problem(401, "unauthorized");
     client.post_as_get(order.header("location")).await.expect_problem(401, "unauthorized");
     client.new_account(&json!({})).await.expect_problem(401, "unauthorized");
+    // Only its key is told so.
+    let forged = Key::p256().jws(&client.protected(&client.kid).await, "");
+    client.post_raw(&client.kid, forged.to_string()).await.expect_problem(400, "malformed");
 }
 
 async fn a_key_is_changed_and_the_old_one_is_refused(database: Database) {
@@ -87,11 +90,20 @@ async fn a_key_is_changed_and_the_old_one_is_refused(database: Database) {
     let mut client = server.registered().await;
     let url = client.url("/acme/key-change");
     let new_key = Key::ed25519();
-    let inner = |account: &str, old_key: &serde_json::Value, url: &str| {
-        let payload = json!({ "account": account, "oldKey": old_key }).to_string();
-        new_key.jws(&json!({ "alg": "EdDSA", "jwk": new_key.jwk(), "url": url }), &payload)
+    let signed_by = |key: &Key, header: serde_json::Value, account: &str, old_key: &serde_json::Value| {
+        key.jws(&header, &json!({ "account": account, "oldKey": old_key }).to_string())
     };
+    let header = |url: &str| json!({ "alg": "EdDSA", "jwk": new_key.jwk(), "url": url });
+    let inner =
+        |account: &str, old_key: &serde_json::Value, url: &str| signed_by(&new_key, header(url), account, old_key);
     let old_jwk = client.key.jwk();
+    // Of another's key, and with a nonce.
+    let forged = signed_by(&Key::ed25519(), header(&url), &client.kid, &old_jwk);
+    client.post(&url, &forged).await.expect_problem(400, "malformed");
+    let mut with_nonce = header(&url);
+    with_nonce["nonce"] = json!(client.nonce().await);
+    let with_nonce = signed_by(&new_key, with_nonce, &client.kid, &old_jwk);
+    client.post(&url, &with_nonce).await.expect_problem(400, "malformed");
     client.post(&url, &inner("https://elsewhere/1", &old_jwk, &url)).await.expect_problem(400, "malformed");
     client.post(&url, &inner(&client.kid, &new_key.jwk(), &url)).await.expect_problem(400, "malformed");
     client.post(&url, &inner(&client.kid, &old_jwk, "https://elsewhere")).await.expect_problem(400, "malformed");

@@ -9,6 +9,8 @@ on_both_databases! {
     a_protected_header_that_breaks_a_rule_is_refused,
     a_nonce_is_good_once,
     a_wrong_signature_costs_no_nonce,
+    a_new_account_is_signed_by_its_key_and_all_else_by_an_account,
+    what_was_sent_is_repeated_in_part_only,
     bodies_that_are_no_jws_are_refused,
     payloads_that_break_a_rule_are_refused,
     what_is_another_accounts_is_as_if_absent,
@@ -99,6 +101,42 @@ async fn a_wrong_signature_costs_no_nonce(database: Database) {
     client.post_raw(&url, client.key.jws(&protected, &payload).to_string()).await.expect(201);
 }
 
+async fn a_new_account_is_signed_by_its_key_and_all_else_by_an_account(database: Database) {
+    let server = database.server().await;
+    let client = server.registered().await;
+    let stranger = server.client(Key::p256());
+    let header = |by: &str, of: &Client, nonce: &str, url: &str| {
+        let signer = if by == "jwk" { of.key.jwk() } else { json!(of.kid) };
+        json!({ "alg": "ES256", by: signer, "nonce": nonce, "url": url })
+    };
+    // What is refused before the signature is looked at costs no nonce.
+    let nonce = client.nonce().await;
+    for (by, path, expected) in [("kid", "/acme/new-account", "\"jwk\", not"), ("jwk", "/acme/new-order", "\"kid\"")] {
+        let url = client.url(path);
+        let jws = client.key.jws(&header(by, &client, &nonce, &url), "{}");
+        let answer = client.post_raw(&url, jws.to_string()).await;
+        assert_refused(path, &answer, 400, "malformed");
+        assert!(answer.text().replace('\\', "").contains(expected), "{path}: {}", answer.text());
+    }
+    let url = client.url("/acme/new-account");
+    let right = stranger.key.jws(&header("jwk", &stranger, &nonce, &url), "{}").to_string();
+    let forged = client.key.jws(&header("jwk", &stranger, &nonce, &url), "{}").to_string();
+    assert_refused("forged", &client.post_raw(&url, forged).await, 400, "malformed");
+    client.post_raw(&url, right.clone()).await.expect(201);
+    assert_refused("replayed", &client.post_raw(&url, right).await, 400, "badNonce");
+}
+
+async fn what_was_sent_is_repeated_in_part_only(database: Database) {
+    let server = database.server().await;
+    let client = server.registered().await;
+    let long = format!("https://long.test/{}", "x".repeat(20_000));
+    for (member, status, error) in [("url", 401, "unauthorized"), ("kid", 400, "accountDoesNotExist")] {
+        let answer = changed(&client, |it| it[member] = json!(long)).await;
+        assert_refused(member, &answer, status, error);
+        assert!(answer.text().contains("https://long.test/xxx") && answer.body.len() < 1_000, "{member}");
+    }
+}
+
 async fn bodies_that_are_no_jws_are_refused(database: Database) {
     let server = database.server().await;
     let client = server.registered().await;
@@ -144,6 +182,11 @@ async fn payloads_that_break_a_rule_are_refused(database: Database) {
         ("no identifiers", &client.url("/acme/new-order"), "{\"identifiers\":[]}"),
         ("identifiers as text", &client.url("/acme/new-order"), "{\"identifiers\":\"x\"}"),
         ("a list", &client.url("/acme/new-order"), "[[]]"),
+        (
+            "members by position",
+            &client.url("/acme/new-order"),
+            "[[{\"type\":\"dns\",\"value\":\"x.test\"}],null,null]",
+        ),
         ("brackets", &client.url("/acme/new-order"), &nested),
         ("NUL", &client.url("/acme/new-order"), "\0"),
         ("a number for a challenge", &challenge, "1"),

@@ -334,4 +334,7 @@ async fn a_jws_may_be_indented_and_its_content_type_have_parameters(database: Da
     let body = serde_json::to_string_pretty(&jws).unwrap();
     let content_type = "Application/JOSE+JSON; charset=utf-8";
     client.send(client.http.post(&client.kid).header("content-type", content_type).body(body)).await.expect(200);
+    // And so may its payload.
+    let update = client.post_text(&client.kid, "\n { \"contact\": [\"mailto:a@b.test\"] }\n").await.expect(200);
+    assert_eq!(update.json()["contact"], json!(["mailto:a@b.test"]));
 }
