@@ -1,5 +1,6 @@
 //! Each wire test runs on SQLite and on PostgreSQL.
 
+use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 
@@ -32,55 +33,73 @@ impl Database {
     }
 }
 
-/// Sees whether anybody has written into the database.
-pub(crate) struct Watch {
-    connection: Watched,
-    state: String,
-}
-
-enum Watched {
+/// A connection to a server's database beside its own.
+pub(crate) enum Beside {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
 }
 
 #[derive(QueryableByName)]
-struct State {
+struct Row {
     #[diesel(sql_type = Text)]
+    text: String,
+}
+
+impl Beside {
+    pub(crate) fn of(place: &Place) -> Self {
+        let url = place.database_url();
+        if url.starts_with("postgres") {
+            return Self::Postgres(PgConnection::establish(url).unwrap());
+        }
+        let file = place.data_dir().join("akamu.db");
+        let mut connection = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
+        connection.batch_execute("PRAGMA busy_timeout = 5000").unwrap();
+        Self::Sqlite(connection)
+    }
+
+    pub(crate) fn execute(&mut self, sql: &str) {
+        match self {
+            Self::Sqlite(connection) => connection.batch_execute(sql).unwrap(),
+            Self::Postgres(connection) => connection.batch_execute(sql).unwrap(),
+        }
+    }
+
+    /// The column `text` of the only row.
+    pub(crate) fn text(&mut self, sql: &str) -> String {
+        let row: Row = match self {
+            Self::Sqlite(connection) => diesel::sql_query(sql).get_result(connection).unwrap(),
+            Self::Postgres(connection) => diesel::sql_query(sql).get_result(connection).unwrap(),
+        };
+        row.text
+    }
+
+    /// What is different once something has been written, a redeemed nonce apart.
+    fn state(&mut self) -> String {
+        const TABLES: &str = "SELECT md5(string_agg(query_to_xml(format('SELECT * FROM %I ORDER BY 1', table_name), \
+            true, false, '')::text, '' ORDER BY table_name)) AS text FROM information_schema.tables \
+            WHERE table_schema = 'public' AND table_name <> 'redeemed_nonces'";
+        // Another for each commit of another connection.
+        const VERSION: &str = "SELECT CAST(data_version AS TEXT) AS text FROM pragma_data_version";
+        self.text(if matches!(self, Self::Sqlite(_)) { VERSION } else { TABLES })
+    }
+}
+
+/// Sees whether anybody has written into the database.
+pub(crate) struct Watch {
+    beside: Beside,
     state: String,
 }
 
 impl Watch {
     pub(crate) fn over(server: &TestServer) -> Self {
-        let url = server.place.database_url();
-        let mut connection = if url.starts_with("postgres") {
-            Watched::Postgres(PgConnection::establish(url).unwrap())
-        } else {
-            let file = server.data_dir().join("akamu.db");
-            Watched::Sqlite(SqliteConnection::establish(file.to_str().unwrap()).unwrap())
-        };
-        let state = connection.state();
-        Self { connection, state }
+        let mut beside = Beside::of(&server.place);
+        let state = beside.state();
+        Self { beside, state }
     }
 
     #[track_caller]
     pub(crate) fn assert_unwritten(&mut self, what: &str) {
-        assert_eq!(self.connection.state(), self.state, "{what}: the database was written");
-    }
-}
-
-impl Watched {
-    /// What is different once something has been written, a redeemed nonce apart.
-    fn state(&mut self) -> String {
-        const TABLES: &str = "SELECT md5(string_agg(query_to_xml(format('SELECT * FROM %I ORDER BY 1', table_name), \
-            true, false, '')::text, '' ORDER BY table_name)) AS state FROM information_schema.tables \
-            WHERE table_schema = 'public' AND table_name <> 'redeemed_nonces'";
-        // Another for each commit of another connection.
-        const VERSION: &str = "SELECT CAST(data_version AS TEXT) AS state FROM pragma_data_version";
-        let state: State = match self {
-            Self::Sqlite(connection) => diesel::sql_query(VERSION).get_result(connection).unwrap(),
-            Self::Postgres(connection) => diesel::sql_query(TABLES).get_result(connection).unwrap(),
-        };
-        state.state
+        assert_eq!(self.beside.state(), self.state, "{what}: the database was written");
     }
 }
 

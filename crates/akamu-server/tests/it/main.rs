@@ -14,6 +14,7 @@ mod polls;
 mod postgres_database;
 mod resources;
 mod restarts;
+mod revocation_list;
 mod server;
 mod start_up;
 mod transport;
