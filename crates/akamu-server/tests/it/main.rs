@@ -5,6 +5,7 @@ mod account;
 mod bad_input;
 mod book;
 mod client;
+mod constrained_issuer;
 mod database;
 mod fairness;
 mod instant;
