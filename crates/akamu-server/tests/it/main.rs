@@ -19,3 +19,4 @@ mod revocation_list;
 mod server;
 mod start_up;
 mod transport;
+mod validations;

@@ -22,7 +22,7 @@ on_both_databases! {
 const HELD: usize = 20;
 
 /// More polls than are held: the last is answered at once, so the others are held for certain.
-async fn hold(client: &Arc<Client>, url: &str) -> JoinSet<Answer> {
+pub(crate) async fn hold(client: &Arc<Client>, url: &str) -> JoinSet<Answer> {
     let mut polls = JoinSet::new();
     for _ in 0..=HELD {
         let (client, url) = (client.clone(), url.to_owned());

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use akamu_challenge::testing::{TestClock, TestNames};
 use akamu_challenge::{
     AccountHashPrefix, AddressPolicy, Dns01, DnsPersist01, Http01, Probe, TcpConnector, TlsAlpn01, TxtRecord,
-    ValidatorSet,
+    Validator, ValidatorSet,
 };
 use akamu_proto::{DnsName, Timestamp};
 use akamu_server::config::{Sources, load};
@@ -39,6 +39,7 @@ pub(crate) struct Place {
     database_url: String,
     settings: String,
     path: &'static str,
+    validator: Option<Arc<dyn Validator>>,
 }
 
 pub(crate) struct TestServer {
@@ -68,6 +69,7 @@ impl Place {
             database_url: database.url(),
             settings: String::new(),
             path: "",
+            validator: None,
         }
     }
 
@@ -80,6 +82,12 @@ impl Place {
     /// With this path in base_url.
     pub(crate) const fn path(mut self, path: &'static str) -> Self {
         self.path = path;
+        self
+    }
+
+    /// With this validator in place of the one of its type.
+    pub(crate) fn validator(mut self, validator: impl Validator + 'static) -> Self {
+        self.validator = Some(Arc::new(validator));
         self
     }
 
@@ -121,10 +129,14 @@ impl Place {
         let (clock, names) = (TestClock::at(epoch()), TestNames::default());
         let (http_01, tokens) = http_01_responder().await;
         let (tls_alpn_01, certificates) = tls_alpn_01_responder().await;
+        let mut validators = validators(&names, &clock, http_01, tls_alpn_01, &base);
+        if let Some(validator) = &self.validator {
+            validators.insert(validator.clone());
+        }
         let parts = Parts {
             clock: Arc::new(clock.clone()),
             random: Arc::new(SystemRandom),
-            validators: Some(validators(&names, &clock, http_01, tls_alpn_01, &base)),
+            validators: Some(validators),
             listener: Some(TcpListener::from_std(self.socket.try_clone().unwrap()).unwrap()),
         };
         let running = start(&config, parts).await.unwrap();

@@ -23,7 +23,11 @@ on_both_databases! {
 }
 
 /// A TLS connection to the ACME server.
-async fn tls(server: &TestServer, version: &'static SupportedProtocolVersion, protocol: &str) -> TlsStream<TcpStream> {
+pub(crate) async fn tls(
+    server: &TestServer,
+    version: &'static SupportedProtocolVersion,
+    protocol: &str,
+) -> TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(server.root_pem()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -36,7 +40,7 @@ async fn tls(server: &TestServer, version: &'static SupportedProtocolVersion, pr
 }
 
 /// Everything that comes until the server closes.
-async fn rest(mut stream: impl AsyncRead + Unpin) -> String {
+pub(crate) async fn rest(mut stream: impl AsyncRead + Unpin) -> String {
     let mut octets = Vec::new();
     // A server that stops may leave out TLS' close_notify.
     let _ = stream.read_to_end(&mut octets).await;
