@@ -161,6 +161,16 @@ mod tests {
     }
 
     #[test]
+    fn all_accounts_together_have_a_thousand_places() {
+        let holds = Arc::new(Holds::default());
+        let account = |n| AccountId::from_i64(n).unwrap();
+        let mut held: Vec<_> = (0..1_000).map(|n| holds.hold(account(1 + n / 20), vec![id(0)]).unwrap()).collect();
+        assert!(holds.hold(account(100), vec![id(0)]).is_none());
+        drop(held.pop());
+        assert!(holds.hold(account(100), vec![id(0)]).is_some());
+    }
+
+    #[test]
     fn nobody_is_held_while_stopping() {
         let holds = Arc::new(Holds::default());
         let account = AccountId::from_i64(1).unwrap();
