@@ -26,6 +26,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEADER: Duration = Duration::from_secs(30);
 /// A request's header may have this many octets.
 const HEADER_OCTETS: usize = 16 * 1024;
+/// And this many when HTTP/2 has unpacked it.
+const HEADER_LIST_OCTETS: u32 = 16 * 1024;
 /// Streams at once on one HTTP/2 connection.
 const STREAMS: u32 = 64;
 /// How long to wait before the next connection is accepted, where one could not be.
@@ -94,23 +96,18 @@ async fn connection(
             first = timeout(HANDSHAKE, first) => first,
             () = stopped(&mut stop) => return Ok(()),
         };
-        if first?? == 0 {
-            return Ok(());
-        }
+        first??;
         return http1(stream, router, watcher).await;
     };
     let handshake = async {
         let mut stream = timeout(HANDSHAKE, acceptor.accept(stream)).await??;
-        let empty = timeout(HANDSHAKE, stream.fill_buf()).await??.is_empty();
-        Ok::<_, io::Error>((stream, empty))
+        timeout(HANDSHAKE, stream.fill_buf()).await??;
+        Ok::<_, io::Error>(stream)
     };
-    let (stream, empty) = tokio::select! {
+    let stream = tokio::select! {
         done = handshake => done?,
         () = stopped(&mut stop) => return Ok(()),
     };
-    if empty {
-        return Ok(());
-    }
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         http2(stream, router, watcher).await
     } else {
@@ -139,9 +136,85 @@ async fn http2(
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
-        .max_header_list_size(16 * 1024)
+        .max_header_list_size(HEADER_LIST_OCTETS)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     watcher.watch(connection).await.map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use akamu_challenge::SystemClock;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::sync::Notify;
+    use tokio::task::yield_now;
+    use tokio::time::Instant;
+
+    async fn listener(router: Router, tls: Option<Arc<rustls::ServerConfig>>) -> Listener {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Listener { socket, tls, router, clock: Arc::new(SystemClock) }
+    }
+
+    /// TLS with no certificate: good for connections whose handshake never begins.
+    fn tls() -> Arc<rustls::ServerConfig> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let resolver = rustls::server::ResolvesServerCertUsingSni::new();
+        Arc::new(builder.unwrap().with_no_client_auth().with_cert_resolver(Arc::new(resolver)))
+    }
+
+    #[tokio::test]
+    async fn a_stop_answers_the_request_in_hand_and_takes_no_connection_more() {
+        let (entered, may_answer) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let handler = {
+            let (entered, may_answer) = (entered.clone(), may_answer.clone());
+            async move || {
+                entered.notify_one();
+                may_answer.notified().await;
+                "answered"
+            }
+        };
+        let listener = listener(Router::new().route("/", get(handler)), None).await;
+        let address = listener.socket.local_addr().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let serving = tokio::spawn(listener.serve(stopped));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        entered.notified().await;
+        stop.send_replace(true);
+        let mut attempts = 0;
+        while TcpStream::connect(address).await.is_ok() {
+            assert!(attempts < 1_000, "connections are still taken");
+            attempts += 1;
+            yield_now().await;
+        }
+        assert!(!serving.is_finished());
+        may_answer.notify_one();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("answered"), "{answer}");
+        serving.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_does_not_wait_for_who_says_nothing() {
+        for tls in [None, Some(tls())] {
+            let listener = listener(Router::new(), tls).await;
+            let address = listener.socket.local_addr().unwrap();
+            let (stop, stopped) = watch::channel(false);
+            let serving = tokio::spawn(listener.serve(stopped));
+            let silent = TcpStream::connect(address).await.unwrap();
+            for _ in 0..100 {
+                yield_now().await;
+            }
+            let begun = Instant::now();
+            stop.send_replace(true);
+            serving.await.unwrap();
+            assert_eq!(begun.elapsed(), Duration::ZERO);
+            drop(silent);
+        }
+    }
 }
