@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use diesel::connection::SimpleConnection as _;
 use diesel::{Connection as _, PgConnection};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::database::{Database, on_both_databases};
-use crate::issuance::{Processing, finalize};
+use crate::database::{Beside, Database, on_both_databases};
+use crate::issuance::{Processing, challenge, csr, finalize, provision, ready_order, verified_names};
 use crate::postgres_database::PostgresDatabase;
 use crate::server::{Place, TestServer};
 
@@ -18,6 +18,8 @@ on_both_databases! {
     a_stop_lets_a_validation_end,
     a_stop_gives_back_what_does_not_end,
     a_crash_leaves_a_validation_that_is_done_again,
+    what_another_replica_has_queued_is_validated_within_seconds,
+    an_issuance_that_was_cut_off_is_taken_over_within_seconds,
 }
 
 /// The next start validates again, without being asked.
@@ -109,6 +111,58 @@ async fn a_crash_leaves_a_validation_that_is_done_again(database: Database) {
 
     let server = place.later(60).start().await;
     assert_validated_again(&server, client, processing).await;
+}
+
+/// Lets time pass until the order has this status: a minute at most.
+async fn becomes(server: &TestServer, client: &Client, order: &str, status: &str) -> Value {
+    for _ in 0..60 {
+        let answer = client.post_as_get(order).await.expect(200).json();
+        if answer["status"] == status {
+            return answer;
+        }
+        server.clock.advance(Duration::from_secs(1));
+    }
+    panic!("{order} does not become {status}");
+}
+
+async fn what_another_replica_has_queued_is_validated_within_seconds(database: Database) {
+    let server = database.server().await;
+    let client = server.registered().await;
+    let order = client.new_order(&["queued.test"]).await.expect(201);
+    let authorization = order.json()["authorizations"][0].as_str().unwrap().to_owned();
+    let authorization = client.post_as_get(&authorization).await.expect(200).json();
+    let dns_01 = challenge(&authorization, "dns-01");
+    provision(&server, &client, &authorization, &dns_01);
+    let proof = format!("{}.{}", dns_01["token"].as_str().unwrap(), client.key.thumbprint());
+    Beside::of(&server.place).execute(&format!(
+        "UPDATE challenges SET status = 'processing', key_auth = '{proof}' WHERE challenge_type = 'dns-01'"
+    ));
+    becomes(&server, &client, order.header("location"), "ready").await;
+}
+
+async fn an_issuance_that_was_cut_off_is_taken_over_within_seconds(database: Database) {
+    let server = database.server().await;
+    let client = server.registered().await;
+    let order = ready_order(&server, &client, &["cut.test"], "dns-01").await;
+    let finalize = order.json()["finalize"].as_str().unwrap().to_owned();
+    let payload = json!({ "csr": csr(&["cut.test"]) });
+    let mut beside = Beside::of(&server.place);
+    // What the CA has signed cannot be stored.
+    beside.execute("ALTER TABLE certificates RENAME TO lost_certificates");
+    let failed = client.post(&finalize, &payload).await.expect_problem(500, "serverInternal");
+    assert!(!failed.text().contains("certificates"), "nothing of the database: {}", failed.text());
+    assert!(!failed.headers.contains_key("retry-after"), "to wait is of no use");
+    let processing = client.post_as_get(order.header("location")).await.expect(200);
+    assert_eq!(processing.json()["status"], "processing");
+    assert_eq!(processing.header("retry-after"), "1");
+    assert_eq!(client.post(&finalize, &payload).await.expect(200).json(), processing.json());
+    let other = json!({ "csr": csr(&["cut.test"]) });
+    client.post(&finalize, &other).await.expect_problem(403, "orderNotReady");
+    beside.execute("ALTER TABLE lost_certificates RENAME TO certificates");
+    beside.execute("UPDATE orders SET lease_expires_at = 1");
+    let valid = becomes(&server, &client, order.header("location"), "valid").await;
+    let chain = client.post_as_get(valid["certificate"].as_str().unwrap()).await.expect(200);
+    assert_eq!(verified_names(&server, chain.text()), ["cut.test"]);
 }
 
 #[tokio::test]
