@@ -56,14 +56,40 @@ fn quoted(text: &str) -> String {
     toml_edit::Value::from(text).to_string().trim().to_owned()
 }
 
-/// `postgres://user:secret@host/db` becomes `postgres://user:…@host/db`; a `password=` parameter goes too.
+/// `postgres://user:secret@host/db` becomes `postgres://user:hidden@host/db`, and so does a `password=` parameter.
 fn without_password(text: &str) -> String {
     let Ok(mut url) = url::Url::parse(text) else { return "…".to_owned() };
     if url.password().is_some() && url.set_password(Some("hidden")).is_err() {
         return "…".to_owned();
     }
     if url.query_pairs().any(|(name, _)| name.contains("password")) {
-        url.set_query(Some("password=hidden"));
+        let pairs = url.query_pairs().into_owned();
+        let hidden: Vec<_> = pairs
+            .map(|(name, value)| if name.contains("password") { (name, "hidden".to_owned()) } else { (name, value) })
+            .collect();
+        url.query_pairs_mut().clear().extend_pairs(hidden);
     }
     if url.scheme() == "sqlite" { text.to_owned() } else { url.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_is_shown() {
+        for (url, shown) in [
+            ("postgres://user:secret@db.test:5432/akamu", "postgres://user:hidden@db.test:5432/akamu"),
+            ("postgres://user@db.test/akamu?password=secret", "postgres://user@db.test/akamu?password=hidden"),
+            (
+                "postgres://db.test/akamu?sslpassword=secret&port=1",
+                "postgres://db.test/akamu?sslpassword=hidden&port=1",
+            ),
+            ("postgres://user@db.test/akamu", "postgres://user@db.test/akamu"),
+            ("sqlite://akamu.db", "sqlite://akamu.db"),
+            ("host=db.test password=secret", "…"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
+    }
 }
