@@ -160,6 +160,22 @@ mod tests {
     const DAY: Duration = Duration::from_secs(86_400);
 
     #[test]
+    fn the_names_are_those_by_which_the_host_is_reached() {
+        for (host, expected) in [
+            ("localhost", ["localhost", "127.0.0.1", "::1"].as_slice()),
+            ("acme.example.com", &["acme.example.com"]),
+            ("10.0.0.1", &["10.0.0.1"]),
+        ] {
+            let names = names(host).unwrap();
+            assert_eq!(names.iter().map(Identifier::value).collect::<Vec<_>>(), expected, "{host}");
+            let addresses = names.iter().filter(|it| matches!(it, Identifier::Ip(_))).count();
+            assert_eq!(addresses, expected.iter().filter(|it| it.parse::<IpAddr>().is_ok()).count(), "{host}");
+        }
+        let error = names("bad_name").unwrap_err().to_string();
+        assert!(error.starts_with("base_url: the host \"bad_name\": "), "{error}");
+    }
+
+    #[test]
     fn the_certificate_is_renewed_at_two_thirds_of_its_life() {
         let directory = tempfile::tempdir().unwrap();
         let now = Timestamp::from_unix_secs(1_790_000_000);

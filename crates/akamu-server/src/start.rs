@@ -358,3 +358,41 @@ async fn renew_clock(app: Arc<App>, mut stop: watch::Receiver<bool>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, load};
+
+    #[test]
+    fn certificates_name_the_list_and_the_issuer_where_they_are_served() {
+        let crl = |text: &str| format!("crl_url = \"{text}\"\n");
+        let issuer = |text: &str| format!("issuer_url = \"{text}\"\n");
+        let listens = |port: u16| format!("http_listen_addr = \"0.0.0.0:{port}\"\n");
+        for (settings, crl_url, issuer_url) in [
+            (String::new(), None, None),
+            (listens(80), Some("http://ca.test/ca/crl"), Some("http://ca.test/ca/issuer.der")),
+            (listens(8080), Some("http://ca.test:8080/ca/crl"), Some("http://ca.test:8080/ca/issuer.der")),
+            (
+                format!("{}{}", listens(80), crl("http://b.test/c")),
+                Some("http://b.test/c"),
+                Some("http://ca.test/ca/issuer.der"),
+            ),
+            (issuer("http://b.test/i"), None, Some("http://b.test/i")),
+            (
+                format!("{}{}", listens(80), issuer("http://b.test/i")),
+                Some("http://ca.test/ca/crl"),
+                Some("http://b.test/i"),
+            ),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let text = format!("base_url = \"https://ca.test:8443/path\"\n[ca]\nvalidity_days = 7\n{settings}");
+            std::fs::write(directory.path().join("config.toml"), text).unwrap();
+            let sources = Sources { working_directory: directory.path().to_owned(), ..Sources::default() };
+            let profile = profile(&load(&sources).unwrap().config);
+            assert_eq!(profile.crl_url.as_deref(), crl_url, "{settings}");
+            assert_eq!(profile.issuer_url.as_deref(), issuer_url, "{settings}");
+            assert_eq!(profile.validity, Duration::from_secs(7 * 86_400));
+        }
+    }
+}

@@ -81,7 +81,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let mut mistakes = Vec::new();
     let mut warnings = Vec::new();
     let variables = variables(sources, &mut mistakes, &mut warnings);
-    let is_trial = file.is_none() && sources.base_url.is_none() && variables.is_empty() && mistakes.is_empty();
+    let is_trial = file.is_none() && sources.base_url.is_none() && variables.is_empty();
 
     let mut merged = defaults();
     if is_trial {

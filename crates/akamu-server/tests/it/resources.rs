@@ -1,5 +1,6 @@
 //! The shape of every answer: what RFC 8555 says, and what real clients trip over.
 
+use akamu_challenge::Clock as _;
 use serde_json::{Value, json};
 
 use crate::client::{Client, Key, base64url};
@@ -22,6 +23,7 @@ on_both_databases! {
     a_csr_is_made_with_a_key_of_its_own_and_asks_for_names_alone,
     an_order_shows_where_it_stands,
     a_jws_may_be_indented_and_its_content_type_have_parameters,
+    what_is_configured_is_what_clients_see,
 }
 
 async fn the_directory_lists_what_works(database: Database) {
@@ -337,4 +339,20 @@ async fn a_jws_may_be_indented_and_its_content_type_have_parameters(database: Da
     // And so may its payload.
     let update = client.post_text(&client.kid, "\n { \"contact\": [\"mailto:a@b.test\"] }\n").await.expect(200);
     assert_eq!(update.json()["contact"], json!(["mailto:a@b.test"]));
+}
+
+async fn what_is_configured_is_what_clients_see(database: Database) {
+    let settings = "[server]\norder_expiry_secs = 1000\nauthz_expiry_secs = 900\nnonce_lifetime_secs = 100\n\
+                    website_url = \"https://www.test\"\n";
+    let server = database.server_with(settings).await;
+    let client = server.registered().await;
+    assert_eq!(client.get("/acme/directory").await.json()["meta"]["website"], "https://www.test");
+    let order = client.new_order(&["brief.test"]).await.expect(201).json();
+    let after = |seconds| json!(server.clock.now().plus(std::time::Duration::from_secs(seconds)).to_string());
+    assert_eq!(order["expires"], after(1000));
+    let url = order["authorizations"][0].as_str().unwrap();
+    assert_eq!(client.post_as_get(url).await.expect(200).json()["expires"], after(900));
+    let jws = client.key.jws(&client.protected(&client.kid).await, "").to_string();
+    server.clock.advance(std::time::Duration::from_secs(102));
+    client.post_raw(&client.kid, jws).await.expect_problem(400, "badNonce");
 }

@@ -1,14 +1,23 @@
 //! What an operator can get wrong, and the line that says so.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use akamu_challenge::SystemClock;
-use akamu_server::config::{Sources, load, show};
+use akamu_challenge::testing::TestClock;
+use akamu_server::config::{KEYS, Kind, Sources, load, show};
 use akamu_server::{Parts, SystemRandom, start};
 use tokio::net::TcpListener;
 
-use crate::database::Database;
-use crate::server::sources;
+use crate::database::{Beside, Database, on_both_databases};
+use crate::issuance::{finalize, pem_der, ready_order};
+use crate::server::{epoch, http_client, sources};
+
+on_both_databases! {
+    the_newest_time_is_kept,
+    what_the_ca_is_made_like_is_configured,
+}
 
 fn lines(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
     let directory = tempfile::tempdir().unwrap();
@@ -55,6 +64,35 @@ fn a_bad_value_is_named_with_its_place() {
             format!("{base}[server]\nvalidation_allow_networks = [\"10.0.0.0/33\"]\n"),
             "config.toml line 3: server.validation_allow_networks: ",
         ),
+        (
+            format!("{base}[ca]\nissuer_url = \"https://a.test/ca\"\n"),
+            "config.toml line 3: ca.issuer_url: must begin with http://",
+        ),
+        (
+            format!("{base}[server]\npoll_hold_ms = 60001\n"),
+            "config.toml line 3: server.poll_hold_ms: at most 60000 are allowed",
+        ),
+        (
+            format!("{base}[ca]\nkey_file = \"ca.key\"\n"),
+            "config.toml line 3: ca.key_file: a key file and a cert file go together",
+        ),
+        (
+            format!("{base}[tls]\ncert_file = \"tls.pem\"\n"),
+            "the configuration: tls.key_file: a key file and a cert file go together",
+        ),
+        (
+            format!("{base}[server]\ndns_persist_issuer_domain = \"ca_1\"\n"),
+            "config.toml line 3: server.dns_persist_issuer_domain: \"ca_1\": ",
+        ),
+        (
+            format!("{base}[server]\ndns_persist_issuer_domains = [\"ca.test\", \"\"]\n"),
+            "config.toml line 3: server.dns_persist_issuer_domains: \"\": ",
+        ),
+        (format!("{base}[ca]\nhash_alg = \"md5\"\n"), "config.toml line 3: ca.hash_alg: sha256, sha384 or sha512"),
+        (
+            format!("{base}[ca]\nhash_alg = \"sha384\"\n"),
+            "config.toml line 3: ca.hash_alg: only RSA keys have a choice",
+        ),
         (format!("{base}= 1\n"), "config.toml line 2: "),
         ("listen_addr = \"0.0.0.0:443\"\n".to_owned(), "base_url is missing"),
     ] {
@@ -62,6 +100,69 @@ fn a_bad_value_is_named_with_its_place() {
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(lines[0].starts_with(expected), "{} / {expected}", lines[0]);
     }
+}
+
+#[test]
+fn values_at_the_edge_of_what_is_refused_are_taken() {
+    for text in [
+        "[server]\npoll_hold_ms = 60000\n",
+        "[ca]\nhash_alg = \"sha384\"\nkey_type = \"rsa-2048\"\n",
+        "[ca]\nhash_alg = \"sha384\"\nkey_file = \"a\"\ncert_file = \"b\"\n",
+        "[ca]\ncrl_url = \"http://a.test/crl\"\n",
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("config.toml"), format!("base_url = \"https://a.test\"\n{text}")).unwrap();
+        load(&sources(directory.path(), &[])).unwrap();
+    }
+    // A domain may have the dot of a whole name.
+    let directory = tempfile::tempdir().unwrap();
+    let variables = [
+        ("AKAMU_BASE_URL", "https://a.test"),
+        ("AKAMU_SERVER__DNS_PERSIST_ISSUER_DOMAIN", "one.test."),
+        ("AKAMU_SERVER__DNS_PERSIST_ISSUER_DOMAINS", "two.test, three.test.,"),
+    ];
+    let domains = load(&sources(directory.path(), &variables)).unwrap().config.server.issuer_domains();
+    assert_eq!(domains.iter().map(ToString::to_string).collect::<Vec<_>>(), ["one.test", "two.test", "three.test"]);
+}
+
+#[test]
+fn no_number_that_must_not_be_0_may_be() {
+    let allowed = ["server.poll_hold_ms"];
+    let numbers = KEYS.iter().filter(|key| key.kind == Kind::Number && !allowed.contains(&key.path));
+    for key in numbers.clone() {
+        let (section, name) = key.path.split_once('.').unwrap();
+        let lines = lines(&format!("base_url = \"https://a.test\"\n[{section}]\n{name} = 0\n"), &[]);
+        let expected =
+            format!("config.toml line 3: {}: 0 is not allowed; it would not mean \"without limit\"", key.path);
+        assert_eq!(lines, [expected]);
+    }
+    assert!(numbers.count() > 10);
+}
+
+#[test]
+fn a_later_source_wins_and_paths_start_where_they_are_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let there = directory.path().join("etc");
+    std::fs::create_dir(&there).unwrap();
+    let text = "base_url = \"https://file.test\"\nlisten_addr = \"127.0.0.1:1\"\ndata_dir = \"data\"\n\
+                [tls]\nkey_file = \"tls.key\"\ncert_file = \"tls.pem\"\n[ca]\ncommon_name = \"File\"\n";
+    std::fs::write(there.join("akamu.toml"), text).unwrap();
+    let variables = [("AKAMU_LISTEN_ADDR", "127.0.0.1:2"), ("AKAMU_BASE_URL", "https://variable.test")];
+    let mut sources = Sources { config: Some("etc/akamu.toml".into()), ..sources(directory.path(), &variables) };
+    sources.listen = Some("127.0.0.1:3".to_owned());
+    let config = load(&sources).unwrap().config;
+    assert_eq!(config.ca.common_name, "File");
+    assert_eq!(config.base_url.as_str(), "https://variable.test");
+    assert_eq!(config.listen_addr.port(), 3);
+    assert_eq!(config.data_dir, there.join("data"));
+    assert_eq!(config.tls.key_file, Some(there.join("tls.key")));
+    assert_eq!(config.tls.cert_file, Some(there.join("tls.pem")));
+    sources.environment.insert("AKAMU_DATA_DIR".to_owned(), "./variable".to_owned());
+    assert_eq!(load(&sources).unwrap().config.data_dir, directory.path().join("variable"));
+    sources.data_dir = Some("flag".into());
+    sources.base_url = Some("https://flag.test".to_owned());
+    let config = load(&sources).unwrap().config;
+    assert_eq!((config.data_dir, config.base_url.as_str()), (directory.path().join("flag"), "https://flag.test"));
 }
 
 #[test]
@@ -109,6 +210,9 @@ fn without_any_configuration_it_is_a_trial_on_loopback() {
     assert!(config.trial && config.data_dir.ends_with("akamu-trial"));
     assert_eq!(config.listen_addr.to_string(), "127.0.0.1:14000");
     assert!(config.server.issuer_domains().is_empty());
+    // Whoever has said anything means it.
+    let configured = Sources { base_url: Some("https://a.test".to_owned()), ..sources.clone() };
+    assert!(!load(&configured).unwrap().config.trial);
     sources.listen = Some("127.0.0.1:14001".to_owned());
     assert_eq!(load(&sources).unwrap().config.base_url.as_str(), "https://localhost:14001");
     sources.listen = Some("0.0.0.0:14000".to_owned());
@@ -118,7 +222,7 @@ fn without_any_configuration_it_is_a_trial_on_loopback() {
     assert_eq!(load(&sources).unwrap_err().to_string(), "--config absent.toml: there is no such file");
 }
 
-async fn refusal(directory: &std::path::Path, text: &str) -> String {
+async fn refusal(directory: &Path, text: &str) -> String {
     std::fs::write(directory.join("config.toml"), text).unwrap();
     let config = load(&sources(directory, &[])).unwrap().config;
     let parts =
@@ -204,6 +308,116 @@ async fn a_trial_moves_to_another_port_and_stays_the_same() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_more_than_a_day_behind_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = "base_url = \"https://localhost\"\nlisten_addr = \"127.0.0.1:0\"\ndata_dir = \"data\"\n";
+    std::fs::write(directory.path().join("config.toml"), text).unwrap();
+    let config = load(&sources(directory.path(), &[])).unwrap().config;
+    let begun = epoch();
+    let start_at = async |seconds: u64| {
+        let clock = Arc::new(TestClock::at(begun.plus(Duration::from_secs(seconds))));
+        let parts = Parts { clock, random: Arc::new(SystemRandom), validators: None, listener: None };
+        match start(&config, parts).await {
+            Ok(running) => {
+                running.shut_down().await;
+                String::new()
+            }
+            Err(error) => error.to_string(),
+        }
+    };
+    assert_eq!(start_at(0).await, "");
+    assert_eq!(start_at(200_000).await, "");
+    let error = start_at(200_000 - 86_401).await;
+    assert!(error.contains("this machine's clock says") && error.contains("set the clock right"), "{error}");
+    assert_eq!(start_at(200_000 - 86_400).await, "");
+}
+
+async fn the_newest_time_is_kept(database: Database) {
+    let server = database.server().await;
+    let mut beside = Beside::of(&server.place);
+    let newest = "SELECT CAST(value AS TEXT) AS text FROM counters WHERE name = 'newest_time'";
+    let before = beside.text(newest);
+    for _ in 0..10_000 {
+        if beside.text(newest) != before {
+            return;
+        }
+        server.clock.advance(Duration::from_secs(1));
+        tokio::task::yield_now().await;
+    }
+    panic!("it is not");
+}
+
+/// A certificate for localhost by somebody else, and its key.
+fn own_certificate(directory: &Path) -> (PathBuf, PathBuf) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let (cert_file, key_file) = (directory.join("tls.pem"), directory.join("tls.key"));
+    std::fs::write(&cert_file, certificate.pem()).unwrap();
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    (cert_file, key_file)
+}
+
+#[tokio::test]
+async fn the_servers_own_certificate_may_come_from_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cert_file, key_file) = own_certificate(directory.path());
+    let settings = format!("[tls]\ncert_file = {cert_file:?}\nkey_file = {key_file:?}\n");
+    let server = Database::Sqlite.server_with(&settings).await;
+    let http = http_client(&cert_file).build().unwrap();
+    let directory_url = server.running.directory_url();
+    assert_eq!(http.get(&directory_url).send().await.unwrap().status(), 200);
+    assert!(server.http.get(&directory_url).send().await.is_err(), "it is not by our own CA");
+
+    let beside = tempfile::tempdir().unwrap();
+    let (_, other_key) = own_certificate(beside.path());
+    let start = |rest: String| format!("base_url = \"https://localhost\"\nlisten_addr = \"127.0.0.1:0\"\n{rest}");
+    let with = |cert_file: &Path, key_file: &Path| {
+        start(format!("[tls]\ncert_file = {cert_file:?}\nkey_file = {key_file:?}\n"))
+    };
+    let absent = directory.path().join("absent.pem");
+    for (cert_file, key_file, expected) in [
+        (&cert_file, &other_key, format!("{}: is not the key of {}", other_key.display(), cert_file.display())),
+        (&key_file, &key_file, format!("{}: has no certificate", key_file.display())),
+        (&cert_file, &cert_file, format!("{}: no private key in PEM", cert_file.display())),
+        (&absent, &key_file, format!("{}: no certificate chain in PEM", absent.display())),
+    ] {
+        let error = refusal(beside.path(), &with(cert_file, key_file)).await;
+        assert!(error.starts_with(&expected) && !error.contains('\n'), "{error} / {expected}");
+    }
+}
+
+async fn what_the_ca_is_made_like_is_configured(database: Database) {
+    let settings = "[ca]\nkey_type = \"rsa-2048\"\nhash_alg = \"sha384\"\ncommon_name = \"Corp\"\n\
+                    organization = \"Corp Ltd\"\nca_validity_years = 3\nvalidity_days = 7\n";
+    let server = database.server_with(settings).await;
+    let client = server.registered().await;
+    let file = server.data_dir().join("issuer.pem");
+    let pem = client.get("/ca/issuer.pem").await.expect(200);
+    assert_eq!(pem.header("content-type"), "application/x-pem-file");
+    std::fs::write(&file, &pem.body).unwrap();
+    let der = client.get("/ca/issuer.der").await.expect(200);
+    assert_eq!(der.header("content-type"), "application/pkix-cert");
+    assert_eq!(pem_der(pem.text()).1, der.body);
+    let openssl = |file: &Path, arguments: &[&str]| {
+        let mut command = std::process::Command::new("openssl");
+        let output = command.args(["x509", "-noout", "-in"]).arg(file).args(arguments).output();
+        String::from_utf8(output.expect("openssl must be installed").stdout).unwrap()
+    };
+    let text = openssl(&file, &["-text"]);
+    for part in ["sha384WithRSAEncryption", "Public-Key: (2048 bit)", "CN = Corp Issuing CA", "O = Corp Ltd"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let lives = |file: &Path, days: u64| {
+        openssl(file, &["-checkend", &(days * 86_400).to_string()]).contains("will not expire")
+    };
+    assert!(lives(&file, 3 * 365 - 2) && !lives(&file, 3 * 366), "{text}");
+    let order = ready_order(&server, &client, &["week.test"], "dns-01").await.json();
+    let leaf = server.data_dir().join("leaf.pem");
+    std::fs::write(&leaf, finalize(&client, &order, &["week.test"]).await).unwrap();
+    assert!(lives(&leaf, 6) && !lives(&leaf, 8));
+}
+
+#[tokio::test]
 async fn readiness_names_what_fails() {
     let settings = "[admin]\nlisten_addr = \"127.0.0.1:0\"\n[ca]\nca_validity_years = 1\n";
     let server = Database::Sqlite.server_with(settings).await;
@@ -214,7 +428,7 @@ async fn readiness_names_what_fails() {
     };
     assert_eq!(get("/healthz").await, (200, "ok\n".to_owned()));
     assert_eq!(get("/readyz").await, (200, "ready\n".to_owned()));
-    server.clock.advance(std::time::Duration::from_secs(86_400 * 366));
+    server.clock.advance(Duration::from_secs(86_400 * 366));
     let (status, text) = get("/readyz").await;
     assert_eq!(status, 503);
     assert!(text.contains("issuing certificate: expired at "), "{text}");
