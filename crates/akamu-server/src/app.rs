@@ -49,9 +49,6 @@ pub(crate) struct Settings {
 impl App {
     /// Returns when `changed` does, or when the time for which polls are held is over.
     pub(crate) async fn wait_for(&self, changed: impl Future<Output = ()>) {
-        if self.settings.poll_hold.is_zero() {
-            return;
-        }
         tokio::select! {
             () = changed => {}
             () = self.clock.sleep(self.settings.poll_hold) => {}

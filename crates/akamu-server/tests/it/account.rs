@@ -99,7 +99,8 @@ async fn a_key_is_changed_and_the_old_one_is_refused(database: Database) {
     let old_jwk = client.key.jwk();
     // Of another's key, and with a nonce.
     let forged = signed_by(&Key::ed25519(), header(&url), &client.kid, &old_jwk);
-    client.post(&url, &forged).await.expect_problem(400, "malformed");
+    let refused = client.post(&url, &forged).await.expect_problem(400, "malformed");
+    assert!(refused.text().contains("the inner JWS is wrong: "), "{}", refused.text());
     let mut with_nonce = header(&url);
     with_nonce["nonce"] = json!(client.nonce().await);
     let with_nonce = signed_by(&new_key, with_nonce, &client.kid, &old_jwk);

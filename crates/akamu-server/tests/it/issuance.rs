@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::client::{Answer, Client, Key, base64url};
-use crate::database::{Database, on_both_databases};
+use crate::database::{Beside, Database, on_both_databases};
 use crate::server::TestServer;
 
 on_both_databases! {
@@ -238,11 +238,14 @@ async fn a_failed_validation_explains_itself_and_makes_the_order_invalid(databas
     assert_eq!(authorization["status"], "invalid");
     let failed = challenge(&authorization, "http-01");
     assert_eq!(failed["error"]["type"], "urn:ietf:params:acme:error:incorrectResponse");
+    assert!(failed["error"].get("status").is_none(), "it is no answer: {failed}");
     let detail = failed["error"]["detail"].as_str().unwrap();
     assert!(detail.contains("127.0.0.1") && detail.contains("something else"), "{detail}");
     let order = client.post_as_get(created.header("location")).await.json();
     assert_eq!(order["status"], "invalid");
     assert_eq!(order["error"]["type"], "urn:ietf:params:acme:error:incorrectResponse");
+    let report = "SELECT CAST(length(report) AS TEXT) AS text FROM validation_reports";
+    assert!(Beside::of(&server.place).text(report).parse::<u32>().unwrap() > 100, "what was seen is kept");
 }
 
 async fn a_revoked_certificate_is_on_the_crl(database: Database) {

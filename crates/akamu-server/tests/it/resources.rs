@@ -4,7 +4,7 @@ use akamu_challenge::Clock as _;
 use serde_json::{Value, json};
 
 use crate::client::{Client, Key, base64url};
-use crate::database::{Database, on_both_databases};
+use crate::database::{Beside, Database, on_both_databases};
 use crate::issuance::{challenge, csr, csr_and_key, finalize, pem_der, provision, ready_order, settled};
 
 on_both_databases! {
@@ -247,6 +247,19 @@ async fn a_certificate_may_be_revoked_by_its_key_and_by_whoever_holds_its_names(
     ready_order(&server, &other, &["holder.test"], "http-01").await;
     other.post(&url, &by_holder).await.expect(200);
     client.post(&url, &json!({ "certificate": "AAAA" })).await.expect_problem(400, "malformed");
+
+    // Somebody else's, also where its serial number is that of one of ours.
+    let mut params = rcgen::CertificateParams::new(["holder.test".to_owned()]).unwrap();
+    let mut beside = Beside::of(&server.place);
+    let hex = if matches!(beside, Beside::Sqlite(_)) { "lower(hex(serial))" } else { "encode(serial, 'hex')" };
+    let serial = beside.text(&format!("SELECT {hex} AS text FROM certificates LIMIT 1"));
+    for serial in [serial, "01".repeat(16)] {
+        let octets: Vec<_> = (0..16).map(|n| u8::from_str_radix(&serial[2 * n..2 * n + 2], 16).unwrap()).collect();
+        params.serial_number = Some(octets.into());
+        let foreign = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let payload = json!({ "certificate": base64url(foreign.der()) });
+        client.post(&url, &payload).await.expect_problem(404, "malformed");
+    }
 }
 
 /// The payload that revokes the certificate which the order gives for this CSR.

@@ -134,10 +134,20 @@ async fn what_another_replica_has_queued_is_validated_within_seconds(database: D
     let dns_01 = challenge(&authorization, "dns-01");
     provision(&server, &client, &authorization, &dns_01);
     let proof = format!("{}.{}", dns_01["token"].as_str().unwrap(), client.key.thumbprint());
-    Beside::of(&server.place).execute(&format!(
+    let mut beside = Beside::of(&server.place);
+    beside.execute(&format!(
         "UPDATE challenges SET status = 'processing', key_auth = '{proof}' WHERE challenge_type = 'dns-01'"
     ));
     becomes(&server, &client, order.header("location"), "ready").await;
+    // Of a type that this server does not know, or not any more.
+    let order = client.new_order(&["gone.test"]).await.expect(201);
+    beside.execute(
+        "UPDATE challenges SET status = 'processing', key_auth = 'x', challenge_type = 'gone-01' \
+         WHERE challenge_type = 'dns-01' AND status = 'pending'",
+    );
+    let invalid = becomes(&server, &client, order.header("location"), "invalid").await;
+    assert_eq!(invalid["error"]["type"], "urn:ietf:params:acme:error:serverInternal");
+    assert!(invalid["error"]["detail"].as_str().unwrap().contains("not configured any more"), "{invalid}");
 }
 
 async fn an_issuance_that_was_cut_off_is_taken_over_within_seconds(database: Database) {

@@ -12,6 +12,7 @@ use rustls::version::TLS13;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::database::{Database, on_both_databases};
@@ -25,7 +26,7 @@ on_both_databases! {
     nothing_is_begun_while_the_server_stops,
     an_account_has_a_quarter_of_the_places,
     a_name_has_sixteen_places,
-    an_authorization_ends_when_its_proof_does,
+    a_validation_has_its_deadline_and_an_authorization_ends_with_its_proof,
 }
 
 /// dns-01 as the test says: it waits until the test lets it end. `panics.test` panics, `brief.test` is proved for a
@@ -34,12 +35,14 @@ on_both_databases! {
 pub(crate) struct Scripted {
     clock: TestClock,
     begun: Arc<watch::Sender<Vec<String>>>,
+    /// Of the last one.
+    deadline: Arc<watch::Sender<Option<Instant>>>,
     may_end: Arc<watch::Sender<bool>>,
 }
 
 impl Scripted {
     fn new() -> Self {
-        Self { clock: TestClock::at(epoch()), begun: Arc::default(), may_end: Arc::default() }
+        Self { clock: TestClock::at(epoch()), begun: Arc::default(), deadline: Arc::default(), may_end: Arc::default() }
     }
 
     /// The names whose validation has begun, in order.
@@ -66,8 +69,9 @@ impl Validator for Scripted {
         true
     }
 
-    async fn validate(&self, request: &ValidationRequest, _: Deadline) -> ValidationReport {
+    async fn validate(&self, request: &ValidationRequest, deadline: Deadline) -> ValidationReport {
         let name = request.identifier.value();
+        self.deadline.send_replace(Some(deadline.instant()));
         self.begun.send_modify(|begun| begun.push(name.clone()));
         self.may_end.subscribe().wait_for(|it| *it).await.unwrap();
         let validated = match name.as_str() {
@@ -170,19 +174,28 @@ async fn an_account_has_a_quarter_of_the_places(database: Database) {
     let scripted = Scripted::new();
     let place = Place::on(&database).settings("[server]\nmax_concurrent_validations = 8\n");
     let server = place.validator(scripted.clone()).start().await;
-    let (client, other) = (server.registered().await, server.registered().await);
-    let mut urls = Vec::new();
-    for name in ["a1.test", "a2.test", "a3.test"] {
-        urls.push(Ordered::begun(&client, name).await.authorization);
+    let (mut all, mut expected) = (Vec::new(), Vec::new());
+    for account in 0..5 {
+        let client = server.registered().await;
+        let names = [1, 2, 3].map(|n| format!("name-{n}.account-{account}.test"));
+        let mut urls = Vec::new();
+        for name in &names {
+            urls.push(Ordered::begun(&client, name).await.authorization);
+        }
+        all.push((client, urls));
+        // The fifth finds none left.
+        if account < 4 {
+            expected.extend_from_slice(&names[..2]);
+        }
     }
-    let others = Ordered::begun(&other, "b1.test").await.authorization;
-    scripted.has_begun(3).await;
-    assert_eq!(scripted.begun(), ["a1.test", "a2.test", "b1.test"]);
+    scripted.has_begun(8).await;
+    assert_eq!(scripted.begun(), expected);
     scripted.let_end();
-    for url in &urls {
-        assert_eq!(settled(&client, url).await["status"], "valid");
+    for (client, urls) in &all {
+        for url in urls {
+            assert_eq!(settled(client, url).await["status"], "valid");
+        }
     }
-    assert_eq!(settled(&other, &others).await["status"], "valid");
 }
 
 async fn a_name_has_sixteen_places(database: Database) {
@@ -206,13 +219,18 @@ async fn a_name_has_sixteen_places(database: Database) {
     }
 }
 
-async fn an_authorization_ends_when_its_proof_does(database: Database) {
+async fn a_validation_has_its_deadline_and_an_authorization_ends_with_its_proof(database: Database) {
     let scripted = Scripted::new();
-    let server = Place::on(&database).validator(scripted.clone()).start().await;
+    let place = Place::on(&database).settings("[server]\nvalidation_timeout_secs = 700\n");
+    let server = place.validator(scripted.clone()).start().await;
     let client = server.registered().await;
     scripted.let_end();
+    let before = Instant::now();
     let brief = Ordered::begun(&client, "brief.test").await;
     let authorization = settled(&client, &brief.authorization).await;
     let until = scripted.clock.now().plus(Duration::from_secs(100));
     assert_eq!(authorization["expires"], json!(until.to_string()));
+    let deadline = scripted.deadline.borrow().unwrap();
+    let timeout = Duration::from_secs(700);
+    assert!(deadline >= before + timeout && deadline <= Instant::now() + timeout);
 }
