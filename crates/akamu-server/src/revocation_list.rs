@@ -49,7 +49,7 @@ impl RevocationList {
 pub(crate) async fn renew(app: &Arc<App>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let now = app.clock.now();
     let number = app.store.crl_number_next(now).await?;
-    let revoked = app.store.revoked_certificates(now.minus(app.settings.crl_validity)).await?;
+    let revoked = app.store.revoked_certificates(now).await?;
     let next_update = now.plus(app.settings.crl_validity);
     let issuer = app.issuer.clone();
     let count = revoked.len();
