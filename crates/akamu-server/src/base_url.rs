@@ -112,9 +112,18 @@ mod tests {
         }
         assert_eq!(read("https://acme.example.com/").unwrap_err(), "write it as \"https://acme.example.com\"");
         assert_eq!(read("https://ACME.example.com").unwrap_err(), "write it as \"https://acme.example.com\"");
-        for text in
-            ["", "acme.example.com", "ftp://x", "https://[::1]:14000", "https://a/?q", "https://u@a", "https://a/b,c"]
-        {
+        for text in [
+            "",
+            "acme.example.com",
+            "ftp://x",
+            "https://[::1]:14000",
+            "https://a/?q",
+            "https://a/#f",
+            "https://u@a",
+            "https://:p@a",
+            "https://a/b,c",
+            "https://a/b%20c",
+        ] {
             assert!(read(text).is_err(), "{text}");
         }
     }

@@ -29,3 +29,35 @@ impl KeyCache {
         Ok(key)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use base64ct::{Base64UrlUnpadded, Encoding as _};
+
+    fn key(n: u16) -> String {
+        let mut modulus = [0xff; 256];
+        let [a, b] = n.to_be_bytes();
+        (modulus[100], modulus[101]) = (a, b);
+        Jwk::parse(&format!(r#"{{"kty":"RSA","n":"{}","e":"AQAB"}}"#, Base64UrlUnpadded::encode_string(&modulus)))
+            .unwrap()
+            .canonical()
+            .to_owned()
+    }
+
+    #[test]
+    fn a_key_is_parsed_once_and_a_full_cache_is_emptied() {
+        let cache = KeyCache::default();
+        let count = || cache.keys.lock().unwrap().len();
+        let first = cache.of_canonical(&key(0)).unwrap();
+        assert!(Arc::ptr_eq(&first, &cache.of_canonical(&key(0)).unwrap()));
+        for n in 1..4_096 {
+            cache.of_canonical(&key(n)).unwrap();
+        }
+        assert_eq!(count(), 4_096);
+        cache.of_canonical(&key(4_096)).unwrap();
+        assert_eq!(count(), 1);
+        assert!(cache.of_canonical("{}").is_err());
+    }
+}

@@ -265,6 +265,10 @@ async fn a_revoked_certificate_is_on_the_crl(database: Database) {
     server.registered().await.post(&url, &payload).await.expect_problem(403, "unauthorized");
     let revoked = client.post(&url, &payload).await.expect(200);
     assert!(revoked.body.is_empty());
+    // Revocations within 200 ms share one new list.
+    for _ in 0..20 {
+        assert!(!openssl_crl(&client.get("/ca/crl").await.expect(200).body).contains("Serial Number"));
+    }
     client.post(&url, &payload).await.expect_problem(400, "alreadyRevoked");
 
     // Both listeners serve the list; the new one is made off the request path.
@@ -280,7 +284,7 @@ async fn a_revoked_certificate_is_on_the_crl(database: Database) {
     }
 }
 
-fn openssl_crl(der: &[u8]) -> String {
+pub(crate) fn openssl_crl(der: &[u8]) -> String {
     use std::io::Write as _;
     let mut child = std::process::Command::new("openssl")
         .args(["crl", "-inform", "DER", "-noout", "-text"])

@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use akamu_challenge::Clock as _;
+use serde_json::json;
 
-use crate::client::Key;
+use crate::client::{Client, Key, base64url};
 use crate::database::{Beside, Database, on_both_databases};
+use crate::issuance::{finalize, openssl_crl, pem_der, ready_order};
+use crate::server::TestServer;
 
 on_both_databases! {
     a_crl_that_could_not_be_made_is_tried_again,
+    an_expired_certificate_leaves_the_crl_one_crl_later,
 }
 
 /// Half of a CRL's life, by default.
@@ -25,10 +29,11 @@ async fn a_crl_that_could_not_be_made_is_tried_again(database: Database) {
     // Each attempt draws a number before anything else, and keeps it whatever comes of the attempt.
     let number = "SELECT CAST(value AS TEXT) AS text FROM counters WHERE name = 'crl_number'";
     beside.execute("ALTER TABLE crls RENAME TO lost_crls");
+    assert_eq!(beside.text("SELECT CAST(count(*) AS TEXT) AS text FROM lost_crls"), "1");
     let mut last = beside.text(number);
     server.clock.advance(HALF);
     // The second number says that the first attempt has failed.
-    for _ in 0..2 {
+    for at_least in [0, 20] {
         let mut seconds = 0;
         while beside.text(number) == last {
             assert!(seconds < HALF.as_secs() / 3, "no attempt in {seconds} s");
@@ -36,6 +41,7 @@ async fn a_crl_that_could_not_be_made_is_tried_again(database: Database) {
             server.clock.advance(Duration::from_secs(1));
             tokio::task::yield_now().await;
         }
+        assert!(seconds >= at_least, "again after {seconds} s");
         last = beside.text(number);
     }
     // The one before is served until it is out of date, and then too.
@@ -44,11 +50,38 @@ async fn a_crl_that_could_not_be_made_is_tried_again(database: Database) {
     assert_eq!(readiness().await, format!("crl: out of date since {next_update}\n"));
     assert!(client.get("/ca/crl").await.expect(200).body == first);
     beside.execute("ALTER TABLE lost_crls RENAME TO crls");
-    let mut seconds = 0;
-    while client.get("/ca/crl").await.expect(200).body == first {
-        assert!(seconds < HALF.as_secs() / 3, "no CRL in {seconds} s");
-        seconds += 1;
+    let second = newer(&server, &client, &first).await;
+    assert_eq!(readiness().await, "ready\n");
+    server.clock.advance(HALF);
+    newer(&server, &client, &second).await;
+}
+
+/// The next CRL, which comes without much time passing.
+async fn newer(server: &TestServer, client: &Client, before: &[u8]) -> Vec<u8> {
+    for _ in 0..HALF.as_secs() / 3 {
+        let crl = client.get("/ca/crl").await.expect(200).body;
+        if crl != before {
+            return crl;
+        }
         server.clock.advance(Duration::from_secs(1));
     }
-    assert_eq!(readiness().await, "ready\n");
+    panic!("there is no newer CRL");
+}
+
+async fn an_expired_certificate_leaves_the_crl_one_crl_later(database: Database) {
+    let server = database.server_with("[ca]\nvalidity_days = 1\n").await;
+    let client = server.registered().await;
+    let order = ready_order(&server, &client, &["brief.test"], "dns-01").await.json();
+    let (_, leaf) = pem_der(&finalize(&client, &order, &["brief.test"]).await);
+    let has_entry = |crl: &[u8]| openssl_crl(crl).contains("Serial Number");
+    let none = client.get("/ca/crl").await.expect(200).body;
+    assert!(!has_entry(&none));
+    client.post(&client.url("/acme/revoke-cert"), &json!({ "certificate": base64url(leaf) })).await.expect(200);
+    let with_entry = newer(&server, &client, &none).await;
+    assert!(has_entry(&with_entry));
+    server.clock.advance(Duration::from_secs(25 * 3_600));
+    let expired = newer(&server, &client, &with_entry).await;
+    assert!(has_entry(&expired), "one CRL that is made after it has expired (RFC 5280 §3.3)");
+    server.clock.advance(Duration::from_secs(24 * 3_600));
+    assert!(!has_entry(&newer(&server, &client, &expired).await));
 }

@@ -1,9 +1,13 @@
 //! Below ACME: protocol versions, where the server is reached, and clients that are slow or stop half-way.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use akamu_challenge::Clock as _;
+use akamu_challenge::testing::TestClock;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::time_provider::TimeProvider;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use serde_json::json;
@@ -22,7 +26,16 @@ on_both_databases! {
     a_base_url_may_have_a_path,
 }
 
-/// A TLS connection to the ACME server.
+#[derive(Debug)]
+struct TimeOf(TestClock);
+
+impl TimeProvider for TimeOf {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(self.0.now().unix_secs()).unwrap())))
+    }
+}
+
+/// A TLS connection to the ACME server, by a client that has its clock.
 pub(crate) async fn tls(
     server: &TestServer,
     version: &'static SupportedProtocolVersion,
@@ -31,7 +44,8 @@ pub(crate) async fn tls(
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(server.root_pem()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
+    let clock = Arc::new(TimeOf(server.clock.clone()));
+    let builder = ClientConfig::builder_with_details(provider, clock).with_protocol_versions(&[version]).unwrap();
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
     let stream = TcpStream::connect(server.place.address()).await.unwrap();
@@ -104,6 +118,28 @@ async fn no_url_comes_from_the_host_field() {
                    Forwarded: host=evil.test\r\nConnection: close\r\n\r\n";
     let answer = exchange(stream, request).await;
     assert!(answer.contains(&server.base) && !answer.contains("evil"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_servers_own_certificate_is_renewed_while_it_runs() {
+    let server = Database::Sqlite.server().await;
+    let certificate = async || {
+        let stream = tls(&server, &TLS13, "h2").await;
+        stream.get_ref().1.peer_certificates().unwrap()[0].clone()
+    };
+    let first = certificate().await;
+    // It lives for ninety days.
+    server.clock.advance(Duration::from_secs(59 * 86_400));
+    assert_eq!(certificate().await, first);
+    server.clock.advance(Duration::from_secs(2 * 86_400));
+    let mut seconds = 0;
+    while certificate().await == first {
+        assert!(seconds < 86_400, "no other certificate in {seconds} s");
+        seconds += 100;
+        server.clock.advance(Duration::from_secs(100));
+    }
+    server.clock.advance(Duration::from_secs(58 * 86_400));
+    certificate().await;
 }
 
 #[tokio::test]
