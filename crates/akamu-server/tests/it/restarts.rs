@@ -6,17 +6,20 @@ use std::time::Duration;
 use diesel::connection::SimpleConnection as _;
 use diesel::{Connection as _, PgConnection};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
 
 use crate::client::Client;
 use crate::database::{Beside, Database, on_both_databases};
 use crate::issuance::{Processing, challenge, csr, finalize, provision, ready_order, verified_names};
 use crate::postgres_database::PostgresDatabase;
 use crate::server::{Place, TestServer};
+use crate::transport::half;
 
 on_both_databases! {
     a_restart_finds_the_same_ca_and_the_same_accounts,
     a_stop_lets_a_validation_end,
     a_stop_gives_back_what_does_not_end,
+    a_stop_does_not_wait_for_a_slow_client,
     a_crash_leaves_a_validation_that_is_done_again,
     what_another_replica_has_queued_is_validated_within_seconds,
     an_issuance_that_was_cut_off_is_taken_over_within_seconds,
@@ -88,15 +91,33 @@ async fn a_stop_gives_back_what_does_not_end(database: Database) {
     let processing = Processing::begin(&server, &client).await;
     let clock = server.clock.clone();
     let mut stopping = pin!(server.shut_down());
-    let place = loop {
-        tokio::select! {
-            place = &mut stopping => break place,
-            () = tokio::task::yield_now() => clock.advance(Duration::from_secs(1)),
-        }
-    };
+    // Twenty seconds are all that it gets.
+    assert!(futures_util::poll!(&mut stopping).is_pending());
+    clock.advance(Duration::from_secs(19));
+    for _ in 0..100 {
+        assert!(futures_util::poll!(&mut stopping).is_pending());
+        tokio::task::yield_now().await;
+    }
+    clock.advance(Duration::from_secs(1));
+    let place = stopping.await;
     // At once, on PostgreSQL too: the lease went back, it did not expire.
     let server = place.start().await;
     assert_validated_again(&server, client, processing).await;
+}
+
+async fn a_stop_does_not_wait_for_a_slow_client(database: Database) {
+    let server = database.server().await;
+    let client = server.registered().await;
+    let (mut stream, rest_of_it) = half(&server, &client, &client.kid, "").await;
+    let clock = server.clock.clone();
+    let begun = tokio::time::Instant::now();
+    let mut stopping = pin!(server.shut_down());
+    assert!(futures_util::poll!(&mut stopping).is_pending());
+    clock.advance(Duration::from_secs(20));
+    let place = stopping.await;
+    assert!(begun.elapsed() < Duration::from_secs(50), "a body may take 60 s");
+    stream.write_all(rest_of_it.as_bytes()).await.unwrap();
+    place.start().await;
 }
 
 async fn a_crash_leaves_a_validation_that_is_done_again(database: Database) {

@@ -53,6 +53,28 @@ pub(crate) async fn tls(
     connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap()
 }
 
+/// A request in hand, by HTTP/1.1: the server has read its head and waits for its body, which is returned.
+pub(crate) async fn half(
+    server: &TestServer,
+    client: &Client,
+    url: &str,
+    payload: &str,
+) -> (TlsStream<TcpStream>, String) {
+    let body = client.key.jws(&client.protected(url).await, payload).to_string();
+    let mut stream = tls(server, &TLS13, "http/1.1").await;
+    let head = format!(
+        "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/jose+json\r\nContent-Length: {}\r\n\
+         Expect: 100-continue\r\n\r\n",
+        url.strip_prefix(&server.base).unwrap(),
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut proceed = [0; 25];
+    stream.read_exact(&mut proceed).await.unwrap();
+    assert_eq!(&proceed, b"HTTP/1.1 100 Continue\r\n\r\n");
+    (stream, body)
+}
+
 /// Everything that comes until the server closes.
 pub(crate) async fn rest(mut stream: impl AsyncRead + Unpin) -> String {
     let mut octets = Vec::new();

@@ -8,18 +8,18 @@ use akamu_challenge::testing::TestClock;
 use akamu_challenge::{Clock as _, Deadline, Transcript, Validated, ValidationReport, ValidationRequest, Validator};
 use akamu_proto::{ChallengeType, Identifier};
 use async_trait::async_trait;
-use rustls::version::TLS13;
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::database::{Database, on_both_databases};
+use crate::database::{Beside, Database, on_both_databases};
 use crate::issuance::{challenge, settled};
 use crate::polls::hold;
+use crate::postgres_database::PostgresDatabase;
 use crate::server::{Place, epoch};
-use crate::transport::{rest, tls};
+use crate::transport::{half, rest};
 
 on_both_databases! {
     a_validator_that_panics_leaves_nothing_behind,
@@ -135,20 +135,8 @@ async fn nothing_is_begun_while_the_server_stops(database: Database) {
         urls.push(Ordered::begun(&client, name).await.authorization);
     }
     scripted.has_begun(2).await;
-    // A request in hand: its head has been read, its body has not.
     let in_hand = Ordered::new(&other, "in-hand.test").await;
-    let body = other.key.jws(&other.protected(&in_hand.challenge).await, "{}").to_string();
-    let mut stream = tls(&server, &TLS13, "http/1.1").await;
-    let head = format!(
-        "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/jose+json\r\nContent-Length: {}\r\n\
-         Expect: 100-continue\r\n\r\n",
-        in_hand.challenge.strip_prefix(&server.base).unwrap(),
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let mut proceed = [0; 25];
-    stream.read_exact(&mut proceed).await.unwrap();
-    assert_eq!(&proceed, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let (mut stream, body) = half(&server, &other, &in_hand.challenge, "{}").await;
 
     let mut stopping = pin!(server.shut_down());
     assert!(futures_util::poll!(&mut stopping).is_pending());
@@ -233,4 +221,21 @@ async fn a_validation_has_its_deadline_and_an_authorization_ends_with_its_proof(
     let deadline = scripted.deadline.borrow().unwrap();
     let timeout = Duration::from_secs(700);
     assert!(deadline >= before + timeout && deadline <= Instant::now() + timeout);
+}
+
+#[tokio::test]
+async fn another_replica_leaves_what_runs_alone() {
+    let Some(database) = PostgresDatabase::new().map(Database::Postgres) else { return };
+    let scripted = Scripted::new();
+    let server = Place::on(&database).validator(scripted.clone()).start().await;
+    let client = server.registered().await;
+    let ordered = Ordered::begun(&client, "runs.test").await;
+    scripted.has_begun(1).await;
+    let another = server.place.clone().start().await;
+    let leased = "SELECT CAST(count(*) AS TEXT) AS text FROM challenges WHERE lease_token IS NOT NULL";
+    assert_eq!(Beside::of(&server.place).text(leased), "1");
+    another.shut_down().await;
+    scripted.let_end();
+    assert_eq!(settled(&client, &ordered.authorization).await["status"], "valid");
+    assert_eq!(scripted.begun(), ["runs.test"]);
 }
