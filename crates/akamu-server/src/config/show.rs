@@ -87,6 +87,7 @@ mod tests {
             ),
             ("postgres://user@db.test/akamu", "postgres://user@db.test/akamu"),
             ("sqlite://akamu.db", "sqlite://akamu.db"),
+            ("sqlite:///srv/my data/akamu.db", "sqlite:///srv/my data/akamu.db"),
             ("host=db.test password=secret", "…"),
         ] {
             assert_eq!(without_password(url), shown);

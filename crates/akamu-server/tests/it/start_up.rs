@@ -196,6 +196,7 @@ fn the_shown_configuration_has_the_same_effect() {
     let directory = tempfile::tempdir().unwrap();
     let variables = [("AKAMU_BASE_URL", "https://env.test"), ("AKAMU_SERVER__VALIDATION_DENY_NETWORKS", "10.0.0.0/8")];
     let first = show(&load(&sources(directory.path(), &variables)).unwrap());
+    assert!(first.contains("# validation_allow_networks = []\n") && first.contains("# organization = …\n"), "{first}");
     std::fs::write(directory.path().join("config.toml"), &first).unwrap();
     let second = show(&load(&sources(directory.path(), &[])).unwrap());
     let values = |text: &str| text.lines().map(|it| it.split("  # ").next().unwrap().to_owned()).collect::<Vec<_>>();
