@@ -306,6 +306,13 @@ async fn a_trial_moves_to_another_port_and_stays_the_same() {
     }
     roots.dedup();
     assert_eq!(roots.len(), 1);
+    // The database has the new URL: configured with it, it is taken.
+    let config = "base_url = \"https://localhost:14001\"\nlisten_addr = \"127.0.0.1:0\"\ndata_dir = \"akamu-trial\"\n";
+    std::fs::write(directory.path().join("config.toml"), config).unwrap();
+    let config = load(&sources(directory.path(), &[])).unwrap().config;
+    let parts =
+        Parts { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), validators: None, listener: None };
+    start(&config, parts).await.unwrap().shut_down().await;
 }
 
 #[tokio::test]
