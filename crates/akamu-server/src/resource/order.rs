@@ -135,8 +135,11 @@ pub(crate) async fn show(
     {
         let changed = held.changed();
         order = read().await?;
-        if waits(&order) && !app.validations.running_among(&order.authorizations).is_empty() {
-            app.wait_for(changed).await;
+        if waits(&order) {
+            // One that ended since the reading is recorded: there is nothing to wait for, but something to read.
+            if !app.validations.running_among(&order.authorizations).is_empty() {
+                app.wait_for(changed).await;
+            }
             order = read().await?;
         }
     }
