@@ -10,6 +10,7 @@ use akamu_server::config::{KEYS, Kind, Sources, load, show};
 use akamu_server::{Parts, SystemRandom, start};
 use tokio::net::TcpListener;
 
+use crate::client::Key;
 use crate::database::{Beside, Database, on_both_databases};
 use crate::issuance::{finalize, pem_der, ready_order};
 use crate::server::{epoch, http_client, sources};
@@ -342,6 +343,7 @@ async fn a_clock_that_is_more_than_a_day_behind_is_refused() {
 
 async fn the_newest_time_is_kept(database: Database) {
     let server = database.server().await;
+    let client = server.client(Key::p256());
     let mut beside = Beside::of(&server.place);
     let newest = "SELECT CAST(value AS TEXT) AS text FROM counters WHERE name = 'newest_time'";
     let before = beside.text(newest);
@@ -350,7 +352,7 @@ async fn the_newest_time_is_kept(database: Database) {
             return;
         }
         server.clock.advance(Duration::from_secs(1));
-        tokio::task::yield_now().await;
+        client.nonce().await;
     }
     panic!("it is not");
 }
