@@ -124,7 +124,7 @@ impl OwnCertificate {
     /// Renews the certificate, where it is ours, until the server stops.
     pub(crate) async fn renew_forever(self: Arc<Self>, app: Arc<App>, mut stop: watch::Receiver<bool>) {
         let Ok(names) = names(app.base_url.host()) else { return };
-        while !*stop.borrow() {
+        loop {
             tokio::select! {
                 () = app.clock.sleep(CHECK) => {}
                 () = stopped(&mut stop) => return,

@@ -71,7 +71,7 @@ pub(crate) async fn renew(app: &Arc<App>) -> Result<(), Box<dyn std::error::Erro
 /// Renews the CRL until the server stops.
 pub(crate) async fn renew_forever(app: Arc<App>, mut stop: watch::Receiver<bool>) {
     let mut wait = app.settings.crl_validity / 2;
-    while !*stop.borrow() {
+    loop {
         tokio::select! {
             () = app.clock.sleep(wait) => {}
             () = app.revocation_list.wanted.notified() => app.clock.sleep(COALESCE).await,
