@@ -49,7 +49,9 @@ async fn terms_of_service_must_be_agreed_to_where_there_are_any(database: Databa
     let terms = "[server]\nterms_of_service_url = \"https://example.test/terms\"\n";
     let server = database.server_with(terms).await;
     let client = server.client(Key::p256());
-    client.new_account(&json!({})).await.expect_problem(403, "userActionRequired");
+    for refused in [json!({}), json!({ "termsOfServiceAgreed": false })] {
+        client.new_account(&refused).await.expect_problem(403, "userActionRequired");
+    }
     let account = client.new_account(&json!({ "termsOfServiceAgreed": true })).await.expect(201).json();
     assert_eq!(account["termsOfServiceAgreed"], true);
     let directory = client.get("/acme/directory").await.json();
@@ -64,6 +66,8 @@ async fn an_account_is_updated_and_read(database: Database) {
     let unchanged = client.post(&client.kid, &json!({})).await.expect(200);
     assert_eq!(unchanged.json(), updated.json());
     assert_eq!(client.post_as_get(&client.kid).await.expect(200).json(), updated.json());
+    // Old clients send the whole object.
+    assert_eq!(client.post(&client.kid, &updated.json()).await.expect(200).json(), updated.json());
     client.post(&client.kid, &json!({ "status": "revoked" })).await.expect_problem(400, "malformed");
     client.post(&client.kid, &json!({ "contact": ["x:y"] })).await.expect_problem(400, "unsupportedContact");
     let other = server.registered().await;

@@ -67,7 +67,7 @@ async fn a_restart_finds_the_same_ca_and_the_same_accounts(database: Database) {
 }
 
 async fn a_stop_lets_a_validation_end(database: Database) {
-    let server = database.server().await;
+    let server = database.server_with("[server]\nvalidation_timeout_secs = 3600\n").await;
     let client = server.registered().await;
     let processing = Processing::begin(&server, &client).await;
     let tokens = server.tokens();

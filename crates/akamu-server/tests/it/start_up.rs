@@ -251,6 +251,9 @@ async fn what_keeps_it_from_starting_is_said_in_one_line() {
     );
     assert!(!path.join("data/keys").exists(), "no keys for a server that cannot start");
 
+    let error = refusal(path, &with("203.0.113.7:0", "")).await;
+    assert_eq!(error, "listen_addr 203.0.113.7:0: this machine does not have the address");
+
     std::fs::create_dir_all(path.join("data")).unwrap();
     std::fs::write(path.join("data/akamu.db"), "this is no database, but a text of some length").unwrap();
     let error = refusal(path, &with("127.0.0.1:0", "")).await;
