@@ -54,3 +54,49 @@ pub(crate) async fn adopt(config: &Config, parts: Parts, yes: bool) -> Result<St
     store.close().await;
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use akamu_challenge::SystemClock;
+
+    use crate::config::{Sources, load};
+    use crate::random::SystemRandom;
+    use crate::start::start;
+
+    fn config(directory: &Path) -> Config {
+        let sources = Sources {
+            base_url: Some("https://localhost".to_owned()),
+            listen: Some("127.0.0.1:0".to_owned()),
+            working_directory: directory.to_owned(),
+            ..Sources::default()
+        };
+        load(&sources).unwrap().config
+    }
+
+    fn parts() -> Parts {
+        Parts { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), validators: None, listener: None }
+    }
+
+    #[tokio::test]
+    async fn another_issuer_is_shown_and_none_is_made() {
+        let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for directory in [&ours, &theirs] {
+            start(&config(directory.path()), parts()).await.unwrap().shut_down().await;
+        }
+        let config = config(ours.path());
+        let keys = config.data_dir.join("keys");
+        std::fs::remove_dir_all(&keys).unwrap();
+        let error = adopt(&config, parts(), true).await.unwrap_err().to_string();
+        assert!(error.contains("its keys are not here") && !keys.exists(), "{error}");
+        std::fs::rename(self::config(theirs.path()).data_dir.join("keys"), &keys).unwrap();
+        let refused = start(&config, parts()).await.unwrap_err().to_string();
+        assert!(refused.contains("the issuing certificate has SHA-256"), "{refused}");
+        let shown = adopt(&config, parts(), true).await.unwrap();
+        assert!(shown.contains("With another issuer") && !shown.contains("account URL"), "{shown}");
+        start(&config, parts()).await.unwrap().shut_down().await;
+    }
+}
