@@ -56,6 +56,9 @@ async fn names_that_the_issuer_may_not_certify_are_refused_when_they_are_ordered
 async fn an_order_that_is_older_than_the_issuer_is_refused_when_it_is_finalized(database: Database) {
     let server = database.server().await;
     let client = server.registered().await;
+    let done = ready_order(&server, &client, &["done.secret.test"], "http-01").await.json();
+    let done_csr = json!({ "csr": csr(&["done.secret.test"]) });
+    let certificate = client.post(done["finalize"].as_str().unwrap(), &done_csr).await.expect(200).json();
     let order = ready_order(&server, &client, &["old.secret.test"], "http-01").await;
     let (url, order) = (order.header("location").to_owned(), order.json());
     let place = server.shut_down().await;
@@ -68,4 +71,7 @@ async fn an_order_that_is_older_than_the_issuer_is_refused_when_it_is_finalized(
     let problem = refused.expect_problem(400, "rejectedIdentifier").json();
     assert_eq!(problem["subproblems"][0]["identifier"]["value"], "old.secret.test");
     assert_eq!(client.post_as_get(&url).await.expect(200).json()["status"], "ready");
+    // What has been issued stays issued.
+    let again = client.post(done["finalize"].as_str().unwrap(), &done_csr).await.expect(200).json();
+    assert_eq!(again, certificate);
 }
