@@ -110,7 +110,8 @@ async fn a_key_is_changed_and_the_old_one_is_refused(database: Database) {
     let with_nonce = signed_by(&new_key, with_nonce, &client.kid, &old_jwk);
     client.post(&url, &with_nonce).await.expect_problem(400, "malformed");
     client.post(&url, &inner("https://elsewhere/1", &old_jwk, &url)).await.expect_problem(400, "malformed");
-    client.post(&url, &inner(&client.kid, &new_key.jwk(), &url)).await.expect_problem(400, "malformed");
+    let other_key = client.post(&url, &inner(&client.kid, &new_key.jwk(), &url)).await.expect_problem(400, "malformed");
+    assert!(other_key.text().contains("oldKey"), "{}", other_key.text());
     client.post(&url, &inner(&client.kid, &old_jwk, "https://elsewhere")).await.expect_problem(400, "malformed");
     client.post(&url, &json!({})).await.expect_problem(400, "malformed");
 

@@ -248,6 +248,13 @@ async fn a_certificate_may_be_revoked_by_its_key_and_by_whoever_holds_its_names(
     other.post(&url, &by_holder).await.expect(200);
     client.post(&url, &json!({ "certificate": "AAAA" })).await.expect_problem(400, "malformed");
 
+    // Whoever got it may for as long as it is good; another's authorization ends.
+    let order = ready_order(&server, &client, &["holder.test"], "http-01").await.json();
+    let later = certificate(&client, &order, &csr(&["holder.test"])).await;
+    server.clock.advance(std::time::Duration::from_secs(2 * 86_400));
+    other.post(&url, &later).await.expect_problem(403, "unauthorized");
+    client.post(&url, &later).await.expect(200);
+
     // Somebody else's, also where its serial number is that of one of ours.
     let mut params = rcgen::CertificateParams::new(["holder.test".to_owned()]).unwrap();
     let mut beside = Beside::of(&server.place);
@@ -337,6 +344,7 @@ async fn an_order_shows_where_it_stands(database: Database) {
         assert!(order["identifiers"].is_array() && order["authorizations"].is_array());
         assert!(order["finalize"].is_string(), "{order}");
         assert!(answer.header("location").contains("/acme/order/"));
+        assert!(!answer.headers.contains_key("retry-after"), "{status}: nothing happens by itself");
         assert_eq!(order.get("error").is_some(), status == "invalid");
         assert_eq!(order.get("certificate").is_some(), status == "valid");
     }
