@@ -232,7 +232,7 @@ async fn another_replica_leaves_what_runs_alone() {
     let ordered = Ordered::begun(&client, "runs.test").await;
     scripted.has_begun(1).await;
     let another = server.place.clone().start().await;
-    let leased = "SELECT CAST(count(*) AS TEXT) AS text FROM challenges WHERE lease_token IS NOT NULL";
+    let leased = "SELECT CAST(count(*) AS TEXT) AS text FROM challenges WHERE lease_expires_at IS NOT NULL";
     assert_eq!(Beside::of(&server.place).text(leased), "1");
     another.shut_down().await;
     scripted.let_end();
