@@ -261,7 +261,7 @@ async fn a_certificate_may_be_revoked_by_its_key_and_by_whoever_holds_its_names(
     let hex = if matches!(beside, Beside::Sqlite(_)) { "lower(hex(serial))" } else { "encode(serial, 'hex')" };
     let serial = beside.text(&format!("SELECT {hex} AS text FROM certificates LIMIT 1"));
     for serial in [serial, "01".repeat(16)] {
-        let octets: Vec<_> = (0..16).map(|n| u8::from_str_radix(&serial[2 * n..2 * n + 2], 16).unwrap()).collect();
+        let octets = u128::from_str_radix(&serial, 16).unwrap().to_be_bytes().to_vec();
         params.serial_number = Some(octets.into());
         let foreign = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
         let payload = json!({ "certificate": base64url(foreign.der()) });
