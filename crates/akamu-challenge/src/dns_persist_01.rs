@@ -19,7 +19,7 @@ use crate::{
 
 mod account_hash;
 mod claim;
-mod record;
+pub(crate) mod record;
 mod to_create;
 
 pub use account_hash::{AccountHashPrefix, BoundTo, hash_for};

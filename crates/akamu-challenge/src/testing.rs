@@ -3,6 +3,8 @@
 //! Under tokio's paused clock every timeout, split answer, reset and slow octet is replayed the same way each time, and
 //! takes no time.
 
+mod parsers;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, pending};
@@ -18,6 +20,8 @@ use akamu_proto::{DnsName, Timestamp};
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::watch;
+
+pub use parsers::{PersistFields, check_validation_certificate, read_persist_record};
 
 use crate::{Clock, Connector, Deadline, Lookup, LookupError, Resolver, Stream, TxtRecord};
 

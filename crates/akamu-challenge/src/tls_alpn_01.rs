@@ -16,7 +16,7 @@ use crate::{
     Validator,
 };
 
-mod certificate;
+pub(crate) mod certificate;
 mod handshake;
 
 use certificate::ValidationCertificate;

@@ -12,10 +12,10 @@ use crate::Excerpt;
 
 /// A record for one of our issuer domains.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PersistRecord<'a> {
-    pub(super) account_uri: &'a str,
-    pub(super) policy: Option<&'a str>,
-    pub(super) persist_until: Option<PersistUntil>,
+pub(crate) struct PersistRecord<'a> {
+    pub(crate) account_uri: &'a str,
+    pub(crate) policy: Option<&'a str>,
+    pub(crate) persist_until: Option<PersistUntil>,
 }
 
 /// Until when a record holds, and in which of the two forms it says so. Its `Display` is that form.
@@ -29,7 +29,7 @@ pub enum PersistUntil {
 
 /// Why a record proves nothing. The text goes on a sentence that began with the record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Rejection {
+pub(crate) enum Rejection {
     #[error("is not UTF-8 text")]
     NotUtf8,
     #[error("does not begin with an issuer domain")]
@@ -64,7 +64,7 @@ pub(super) enum Rejection {
 
 /// In what an accounturi differs from the account's URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum UriDifference {
+pub(crate) enum UriDifference {
     #[error("the scheme differs (http instead of https?)")]
     Scheme,
     #[error("there is a slash too many at its end")]
@@ -79,7 +79,7 @@ pub(super) enum UriDifference {
 
 /// In what a hash differs from the account's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum HashDifference {
+pub(crate) enum HashDifference {
     #[error("was made for \"{name}\"; the base domain or \"*\" is expected")]
     Name { name: String },
     #[error("was made from an account URL of another scheme (http instead of https?)")]
@@ -104,7 +104,7 @@ impl<'a> PersistRecord<'a> {
     ///
     /// Tags compare case-insensitively, and so does the issuer domain, whose trailing dot is stripped. ASCII white space
     /// around everything is trimmed. An empty token, one without `=` and an unknown tag are ignored.
-    pub(super) fn read(octets: &'a [u8], issuer_domains: &[DnsName]) -> Result<Self, Rejection> {
+    pub(crate) fn read(octets: &'a [u8], issuer_domains: &[DnsName]) -> Result<Self, Rejection> {
         let text = std::str::from_utf8(octets).map_err(|_| Rejection::NotUtf8)?;
         let (issuer, rest) = text.split_once(';').unwrap_or((text, ""));
         check_issuer(issuer.trim_ascii(), issuer_domains)?;

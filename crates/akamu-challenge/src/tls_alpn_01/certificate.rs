@@ -18,14 +18,14 @@ const SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.
 const ACME_IDENTIFIER: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.1.31");
 
 /// The parts of a certificate that the rules are about.
-pub(super) struct ValidationCertificate {
+pub(crate) struct ValidationCertificate {
     names: Vec<GeneralName>,
     acme_identifier: Option<Extension>,
 }
 
 /// The first rule that a certificate breaks.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CertificateError {
+pub(crate) enum CertificateError {
     #[error("the certificate cannot be read: {0}")]
     Unreadable(der::Error),
     #[error("the certificate has the extension {0} twice")]
@@ -48,7 +48,7 @@ pub(super) enum CertificateError {
 
 impl ValidationCertificate {
     /// Reads the certificate, and that each extension stands once (RFC 5280 §4.2).
-    pub(super) fn read(certificate: &CertificateDer<'_>) -> Result<Self, CertificateError> {
+    pub(crate) fn read(certificate: &CertificateDer<'_>) -> Result<Self, CertificateError> {
         let certificate = Certificate::from_der(certificate).map_err(CertificateError::Unreadable)?;
         let extensions = certificate.tbs_certificate().extensions().map_or(&[][..], Vec::as_slice);
         for (index, extension) in extensions.iter().enumerate() {
@@ -67,12 +67,12 @@ impl ValidationCertificate {
     }
 
     /// The alternative names, as text.
-    pub(super) fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         self.names.iter().map(show).collect()
     }
 
     /// Applies the rules.
-    pub(super) fn check(&self, identifier: &Identifier, digest: &[u8; 32]) -> Result<(), CertificateError> {
+    pub(crate) fn check(&self, identifier: &Identifier, digest: &[u8; 32]) -> Result<(), CertificateError> {
         let [name] = self.names.as_slice() else {
             return Err(CertificateError::NotOneName(self.names.len()));
         };
