@@ -1,62 +1,14 @@
 //! vectors/address_policy.json, and the rules that it has no case for.
 
-use std::net::IpAddr;
-
 use akamu_challenge::{AddressPolicy, Refusal};
 use ipnet::IpNet;
-use serde::Deserialize;
 
-use crate::vectors;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Case {
-    id: String,
-    #[serde(rename = "why")]
-    _why: String,
-    address: IpAddr,
-    #[serde(default)]
-    allow_networks: Vec<IpNet>,
-    #[serde(default)]
-    deny_networks: Vec<IpNet>,
-    expect: Expect,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Expect {
-    default: Option<Verdict>,
-    public_only: Option<Verdict>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Verdict {
-    Allow,
-    Deny,
-}
-
-fn verdict(policy: &AddressPolicy, address: IpAddr) -> Verdict {
-    if policy.check(address).is_ok() { Verdict::Allow } else { Verdict::Deny }
-}
+use crate::case_file;
+use crate::formats::address_policy::Case;
 
 #[test]
 fn every_vector_is_judged_as_it_says() {
-    let mut failures = Vec::new();
-    for Case { id, address, allow_networks, deny_networks, expect, .. } in vectors::read("address_policy.json", 72) {
-        let policies = [
-            ("default", AddressPolicy::default(), expect.default),
-            ("public only", AddressPolicy::public_only(), expect.public_only),
-        ];
-        for (name, policy, expected) in policies {
-            let policy = policy.allow(allow_networks.clone()).deny(deny_networks.clone());
-            let got = verdict(&policy, address);
-            if expected.is_some_and(|it| it != got) {
-                failures.push(format!("{id}, {name}: {got:?}"));
-            }
-        }
-    }
-    vectors::report(&failures);
+    case_file::assert_holds::<Case>("address_policy", 72);
 }
 
 fn networks(text: &str) -> Vec<IpNet> {

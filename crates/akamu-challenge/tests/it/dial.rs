@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
-use crate::setting::{Setting, run};
+use crate::formats::setting::{Setting, run};
 
 fn request(identifier: Identifier) -> ValidationRequest {
     ValidationRequest::with_key_authorization(identifier, "token.thumbprint".parse().unwrap())

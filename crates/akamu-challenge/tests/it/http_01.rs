@@ -1,7 +1,7 @@
 //! vectors/http_01.json, and servers that misbehave in other ways.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use akamu_challenge::testing::{TestClock, TestNetwork, TestPeer};
@@ -11,194 +11,16 @@ use akamu_challenge::{
 };
 use akamu_proto::{ErrorType, Identifier, Timestamp};
 use async_trait::async_trait;
-use base64ct::{Base64, Encoding as _};
-use serde::Deserialize;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, sleep};
 
-use crate::setting::{Place, Setting, run};
-use crate::vectors;
-
-#[derive(Deserialize)]
-struct Case {
-    id: String,
-    #[serde(flatten)]
-    place: Place,
-    #[serde(default)]
-    response: Vec<Part>,
-    #[serde(default)]
-    after: After,
-    expect: Expect,
-}
-
-#[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Part {
-    base64: String,
-    repeat: Option<Repeat>,
-    #[serde(default)]
-    interval_ms: u64,
-    byte_interval_ms: Option<u64>,
-    #[serde(default)]
-    pause_ms: u64,
-}
-
-#[derive(Clone, Deserialize)]
-#[serde(untagged)]
-enum Repeat {
-    Times(usize),
-    Word(String),
-}
-
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum After {
-    #[default]
-    Close,
-    Hang,
-    Reset,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Expect {
-    supported: bool,
-    dial: Option<SocketAddr>,
-    request: Option<ExpectedRequest>,
-    requests: Option<usize>,
-    valid: Option<bool>,
-    #[serde(default)]
-    error: Vec<String>,
-}
-
-#[derive(Debug, PartialEq, Deserialize)]
-struct ExpectedRequest {
-    method: String,
-    target: String,
-    host: String,
-}
-
-/// The heads of the requests that a server got.
-type Requests = Arc<Mutex<Vec<String>>>;
-
-/// Reads until the empty line, or the end.
-async fn read_head(peer: &mut TestPeer) -> String {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        match peer.read_u8().await {
-            Ok(octet) => head.push(octet),
-            Err(_) => break,
-        }
-    }
-    String::from_utf8(head).unwrap()
-}
-
-impl Part {
-    async fn write(&self, peer: &mut TestPeer) -> std::io::Result<()> {
-        let octets = Base64::decode_vec(&self.base64).unwrap();
-        sleep(Duration::from_millis(self.pause_ms)).await;
-        let times = match &self.repeat {
-            None => 1,
-            Some(Repeat::Times(times)) => *times,
-            Some(Repeat::Word(word)) => {
-                assert_eq!(word, "forever");
-                usize::MAX
-            }
-        };
-        for _ in 0..times {
-            match self.byte_interval_ms {
-                None => peer.write_all(&octets).await?,
-                Some(interval) => {
-                    for octet in &octets {
-                        peer.write_all(&[*octet]).await?;
-                        sleep(Duration::from_millis(interval)).await;
-                    }
-                }
-            }
-            if self.interval_ms > 0 {
-                sleep(Duration::from_millis(self.interval_ms)).await;
-            }
-        }
-        Ok(())
-    }
-}
-
-async fn serve(mut peer: TestPeer, parts: Vec<Part>, after: After, requests: Requests) {
-    let head = read_head(&mut peer).await;
-    requests.lock().unwrap().push(head);
-    for part in parts {
-        if part.write(&mut peer).await.is_err() {
-            return;
-        }
-    }
-    match after {
-        After::Close => {}
-        After::Reset => peer.reset(),
-        After::Hang => std::future::pending().await,
-    }
-}
-
-fn parse_request(head: &str) -> ExpectedRequest {
-    let mut words = head.split(' ');
-    let host = head.lines().find_map(|it| it.strip_prefix("Host: ")).unwrap();
-    ExpectedRequest {
-        method: words.next().unwrap().to_owned(),
-        target: words.next().unwrap().to_owned(),
-        host: host.to_owned(),
-    }
-}
-
-/// Runs a case; what differs from what it expects.
-fn differences(case: &Case) -> Vec<String> {
-    run(async {
-        let (setting, addresses) = case.place.set("10.0.0.80");
-        let requests = Requests::default();
-        for address in addresses {
-            let address = SocketAddr::new(address, 80);
-            if !case.place.fails(&setting.network, address) {
-                let (parts, after, requests) = (case.response.clone(), case.after, Arc::clone(&requests));
-                setting.network.serve(address, move |peer| serve(peer, parts.clone(), after, Arc::clone(&requests)));
-            }
-        }
-        let validator = Http01::new(setting.probe, Http01::PORT);
-        let mut differences = Vec::new();
-        let mut differ = |what: &str, got: String| differences.push(format!("{}: {what}: {got}", case.id));
-        if validator.supports(&case.place.identifier()) != case.expect.supported {
-            differ("supported", (!case.expect.supported).to_string());
-        }
-        if !case.expect.supported {
-            return differences;
-        }
-        let start = Instant::now();
-        let report = validator.validate(&case.place.request(), Deadline::after(case.place.duration())).await;
-        if start.elapsed() > case.place.duration() + Duration::from_millis(1) {
-            differ("took", format!("{:?}", start.elapsed()));
-        }
-        let got = report.result().map_err(|it| it.error_type.name().to_owned());
-        if Some(got.is_ok()) != case.expect.valid || got.is_err_and(|it| !case.expect.error.contains(&it)) {
-            differ("conclusion", report.to_string());
-        }
-        if setting.network.dialled() != Vec::from_iter(case.expect.dial) {
-            differ("dialled", format!("{:?}", setting.network.dialled()));
-        }
-        let heads = requests.lock().unwrap().clone();
-        if heads.len() != case.expect.requests.unwrap_or(0) {
-            differ("requests", heads.len().to_string());
-        }
-        if heads.first().map(|it| parse_request(it)) != case.expect.request {
-            differ("request", format!("{heads:?}"));
-        }
-        if report.to_octets().len() > akamu_challenge::MAX_REPORT_OCTETS {
-            differ("report", report.to_octets().len().to_string());
-        }
-        differences
-    })
-}
+use crate::case_file;
+use crate::formats::http_01::{After, Case, Requests, parse_request, read_head, serve};
+use crate::formats::setting::{Setting, run};
 
 #[test]
 fn every_vector_ends_as_it_says() {
-    let cases: Vec<Case> = vectors::read("http_01.json", 58);
-    vectors::report(&cases.iter().flat_map(differences).collect::<Vec<_>>());
+    case_file::assert_holds::<Case>("http_01", 58);
 }
 
 const KEY_AUTHORIZATION: &str =

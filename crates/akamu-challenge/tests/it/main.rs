@@ -3,9 +3,13 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails here says where")]
 
 mod address_policy;
+#[path = "../../../../vectors/case_file.rs"]
+mod case_file;
 mod dial;
 mod dns;
 mod examples;
+#[path = "../../examples/vectors/formats.rs"]
+mod formats;
 mod http_01;
 mod net;
 mod perspective;
@@ -13,4 +17,3 @@ mod report;
 mod setting;
 mod tls_alpn_01;
 mod validators;
-mod vectors;

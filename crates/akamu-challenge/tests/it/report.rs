@@ -7,7 +7,7 @@ use akamu_challenge::{
 use akamu_proto::{ChallengeType, ErrorType, Identifier, Timestamp};
 use serde_json::{Value, json};
 
-use crate::setting::run;
+use crate::formats::setting::run;
 
 fn report(events: impl IntoIterator<Item = Event>, conclusion: Result<Validated, ChallengeError>) -> ValidationReport {
     run(async {

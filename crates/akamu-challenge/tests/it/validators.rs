@@ -8,7 +8,7 @@ use akamu_challenge::{
 use akamu_proto::{AccountUri, ChallengeType, ErrorType, Identifier, Timestamp};
 use async_trait::async_trait;
 
-use crate::setting::run;
+use crate::formats::setting::run;
 
 /// Believes whoever has an account.
 #[derive(Debug)]

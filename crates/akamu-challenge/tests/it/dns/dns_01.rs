@@ -2,24 +2,17 @@
 
 use akamu_challenge::testing::TestClock;
 use akamu_challenge::{Dns01, LookupError, TxtRecord, ValidationReport, ValidationRequest, Validator as _};
-use akamu_proto::{AccountUri, ErrorType, Identifier, KeyAuthorization, Timestamp};
-use serde::Deserialize;
+use akamu_proto::{AccountUri, ErrorType, Identifier, Timestamp};
 
-use super::{Case, Names, detail, rules, ten_seconds};
-use crate::setting::run;
-use crate::vectors;
+use super::{detail, rules, ten_seconds};
+use crate::case_file;
+use crate::formats::dns::Names;
+use crate::formats::dns_01::Case;
+use crate::formats::setting::run;
 
 const NAME: &str = "_acme-challenge.example.com";
 /// The digest of `mytoken.mythumbprint`.
 const GOOD: &str = "-kRIwHlSCOY8upN1sdtn2FkmeaWdvSFXsysMW__Ob1Y";
-
-#[derive(Deserialize)]
-struct Dns01Case {
-    #[serde(flatten)]
-    case: Case,
-    token: String,
-    thumbprint: String,
-}
 
 fn validator(names: &Names) -> Dns01 {
     Dns01::new(names.clone(), TestClock::at(Timestamp::from_unix_secs(1_772_366_400)))
@@ -33,16 +26,7 @@ fn validate(names: &Names, identifier: &str) -> ValidationReport {
 
 #[test]
 fn every_vector_holds() {
-    let failures: Vec<_> = vectors::read::<Dns01Case>("dns_01.json", 27)
-        .into_iter()
-        .filter_map(|Dns01Case { case, token, thumbprint }| {
-            let names = case.names();
-            let key_authorization = KeyAuthorization::new(&token.parse().unwrap(), &thumbprint.parse().unwrap());
-            let request = ValidationRequest::with_key_authorization(case.identifier(), key_authorization);
-            case.check(&names, &validator(&names), &request).err()
-        })
-        .collect();
-    vectors::report(&failures);
+    case_file::assert_holds::<Case>("dns_01", 27);
 }
 
 #[test]

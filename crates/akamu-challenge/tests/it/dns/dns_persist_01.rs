@@ -5,59 +5,25 @@ use akamu_challenge::{
     AccountHashPrefix, BoundTo, DnsPersist01, Event, Validated, ValidationReport, ValidationRequest, Validator as _,
 };
 use akamu_proto::{AccountUri, DnsName, ErrorType, Identifier, Thumbprint, Timestamp};
-use serde::Deserialize;
 
-use super::{Case, Names, detail, rules, ten_seconds};
-use crate::setting::run;
-use crate::vectors;
+use super::{detail, rules, ten_seconds};
+use crate::case_file;
+use crate::formats::dns::Names;
+use crate::formats::dns_persist_01::Case;
+use crate::formats::setting::run;
 
 const NAME: &str = "_validation-persist.example.com";
 const ACCOUNT: &str = "https://ca.example/acme/account/42";
 const NOW: i64 = 1_772_366_400;
 
-#[derive(Deserialize)]
-struct PersistCase {
-    #[serde(flatten)]
-    case: Case,
-    issuer_domains: Vec<String>,
-    account_uri: String,
-    now: String,
-    #[serde(default)]
-    thumbprints: Vec<String>,
-    account_hash_prefix: Option<String>,
-}
-
-impl PersistCase {
-    fn check(self) -> Result<(), String> {
-        let names = self.case.names();
-        let validator = DnsPersist01::new(
-            names.clone(),
-            TestClock::at(self.now.parse().unwrap()),
-            self.issuer_domains.iter().map(|it| DnsName::parse(it).unwrap()),
-            self.account_hash_prefix
-                .map_or_else(|| AccountHashPrefix::under("https://ca.example"), AccountHashPrefix::new),
-        );
-        let thumbprints = self.thumbprints.iter().map(|it| it.parse().unwrap()).collect();
-        let identifier = self.case.identifier();
-        let request = ValidationRequest::with_account(identifier, AccountUri::new(self.account_uri), thumbprints);
-        self.case.check(&names, &validator, &request)
-    }
-}
-
-fn check_file(file: &str, count: usize) {
-    let cases = vectors::read::<PersistCase>(file, count);
-    let failures: Vec<_> = cases.into_iter().filter_map(|it| it.check().err()).collect();
-    vectors::report(&failures);
-}
-
 #[test]
 fn every_vector_of_the_plain_accounturi_holds() {
-    check_file("dns_persist_01.json", 91);
+    case_file::assert_holds::<Case>("dns_persist_01", 91);
 }
 
 #[test]
 fn every_vector_of_the_hashed_accounturi_holds() {
-    check_file("dns_persist_01_hashed.json", 24);
+    case_file::assert_holds::<Case>("dns_persist_01_hashed", 24);
 }
 
 fn prefix() -> AccountHashPrefix {

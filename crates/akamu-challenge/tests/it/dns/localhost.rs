@@ -4,7 +4,7 @@ use akamu_challenge::{LocalhostResolver, LookupError, Resolver as _, TxtRecord};
 use akamu_proto::DnsName;
 
 use super::{Names, ten_seconds};
-use crate::setting::run;
+use crate::formats::setting::run;
 
 #[test]
 fn names_below_localhost_are_loopback_and_nobody_is_asked() {
