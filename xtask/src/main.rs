@@ -2,10 +2,12 @@
 
 #![expect(clippy::print_stdout, reason = "a command line tool: what it prints is what it is for")]
 
+mod cargo_tool;
 mod ci;
 mod docs;
 mod e2e;
 mod failure;
+mod fuzz;
 mod interrupt;
 mod packages;
 mod postgres;
@@ -14,13 +16,13 @@ mod step;
 mod tally;
 mod test;
 mod tidy;
+mod vectors;
 
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::e2e::dns_hook;
-use crate::failure::Failure;
 use crate::packages::Installing;
 
 /// The project's own commands
@@ -43,6 +45,10 @@ enum Task {
     Docs,
     /// Run real ACME clients against the server
     E2e(E2eCommand),
+    /// Run test vectors, ours or others of the same formats
+    Vectors(vectors::VectorsArgs),
+    /// Fuzz what reads a peer's octets, one target after the other
+    Fuzz(fuzz::FuzzArgs),
     /// Set a TXT record of the running clients' test
     #[command(hide = true)]
     DnsHook(dns_hook::DnsHookArgs),
@@ -58,22 +64,22 @@ struct E2eCommand {
 }
 
 fn main() -> ExitCode {
-    match run(&Cli::parse().task) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("xtask: {failure}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(task: &Task) -> Result<(), Failure> {
-    match task {
+    let outcome = match &Cli::parse().task {
         Task::Test(args) => test::run(args),
         Task::Ci(args) => ci::run(args),
         Task::Tidy => tidy::check(&process::project_root()),
         Task::Docs => docs::run(),
         Task::E2e(args) => e2e::run(&args.e2e, None, Installing::unless_forbidden(args.no_install)),
+        // Its exit status says more.
+        Task::Vectors(args) => return vectors::run(args),
+        Task::Fuzz(args) => fuzz::run(args),
         Task::DnsHook(args) => dns_hook::run(args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
     }
 }
