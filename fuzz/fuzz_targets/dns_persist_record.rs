@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use akamu_challenge::testing::{PersistFields, TestClock, TestNames, read_persist_record};
 use akamu_challenge::{
-    AccountHashPrefix, ChallengeError, Deadline, DnsPersist01, Event, MAX_REPORT_OCTETS, PersistUntil, TxtRecord, ValidationRequest,
-    Validator as _,
+    AccountHashPrefix, ChallengeError, Deadline, DnsPersist01, Event, MAX_REPORT_OCTETS, PersistUntil, TxtRecord,
+    ValidationRequest, Validator as _,
 };
 use akamu_proto::{AccountUri, DnsName, Identifier, Timestamp};
 use libfuzzer_sys::fuzz_target;
