@@ -10,14 +10,22 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 
 use crate::cargo_tool;
 use crate::failure::{Context, Failure};
 use crate::process::{self, project_root};
 
-/// Every target, as fuzz/Cargo.toml has them.
-const TARGETS: &[&str] =
-    &["jws", "json_objects", "problem", "csr", "dns_persist_record", "http_01_response", "tls_alpn_01_certificate"];
+/// Every target, as fuzz/Cargo.toml has them, and where a crash of it goes when it is mended.
+const TARGETS: &[(&str, &str)] = &[
+    ("jws", "a case of vectors/jws.json (`body`)"),
+    ("json_objects", "a case of vectors/identifiers.json, or a test in crates/akamu-proto/src"),
+    ("problem", "a test in crates/akamu-challenge/tests/it/report.rs"),
+    ("csr", "a test in crates/akamu-ca/tests/it/csr.rs"),
+    ("dns_persist_record", "a case of vectors/dns_persist_01.json (`txt`)"),
+    ("http_01_response", "a case of vectors/http_01.json (`response`, without the first octet)"),
+    ("tls_alpn_01_certificate", "a case of vectors/tls_alpn_01.json (`chain`)"),
+];
 
 /// Where rustc puts the programs: the target is named, so that build scripts are not instrumented.
 const PLATFORM: &str = "x86_64-unknown-linux-gnu";
@@ -28,7 +36,7 @@ pub(crate) struct FuzzArgs {
     #[arg(long, value_name = "N", default_value_t = 60)]
     seconds: u32,
     /// Run this target alone
-    #[arg(long, value_name = "TARGET", value_parser = clap::builder::PossibleValuesParser::new(TARGETS))]
+    #[arg(long, value_name = "TARGET", value_parser = PossibleValuesParser::new(TARGETS.iter().map(|(target, _)| target)))]
     only: Option<String>,
     /// Install nothing: name what is missing and fail
     #[arg(long)]
@@ -54,9 +62,11 @@ pub(crate) fn run(args: &FuzzArgs) -> Result<(), Failure> {
     let directory = root.join("target/fuzz");
     seeds::write(&root, &directory.join("corpus"))?;
     let mut crashed = Vec::new();
-    for target in TARGETS.iter().filter(|target| args.only.as_deref().is_none_or(|only| only == **target)) {
+    for (target, home) in TARGETS.iter().filter(|(it, _)| args.only.as_deref().is_none_or(|only| only == *it)) {
         let program = build.join(PLATFORM).join("release").join(target);
-        if !run_target(target, &program, &directory, args.seconds)? {
+        let (log, succeeded) = run_target(target, &program, &directory, args.seconds)?;
+        println!("{}", log.told(target, home, succeeded));
+        if !succeeded {
             crashed.push(*target);
         }
     }
@@ -67,7 +77,7 @@ pub(crate) fn run(args: &FuzzArgs) -> Result<(), Failure> {
 }
 
 /// Runs one target; `false` where it crashed.
-fn run_target(target: &str, program: &Path, directory: &Path, seconds: u32) -> Result<bool, Failure> {
+fn run_target(target: &str, program: &Path, directory: &Path, seconds: u32) -> Result<(Log, bool), Failure> {
     let (corpus, artifacts) = (directory.join("corpus").join(target), directory.join("artifacts").join(target));
     for path in [&corpus, &artifacts] {
         fs::create_dir_all(path).context(|| format!("cannot make {}", path.display()))?;
@@ -86,8 +96,7 @@ fn run_target(target: &str, program: &Path, directory: &Path, seconds: u32) -> R
         }
     }
     let succeeded = child.wait().context(|| format!("cannot wait for {target}"))?.success();
-    println!("{}", log.told(target, succeeded));
-    Ok(succeeded)
+    Ok((log, succeeded))
 }
 
 /// What of libFuzzer's output is told.
@@ -116,19 +125,16 @@ impl Log {
         }
     }
 
-    fn told(&self, target: &str, succeeded: bool) -> String {
+    fn told(&self, target: &str, home: &str, succeeded: bool) -> String {
         let executions = self.executions.map_or_else(|| "an unknown number of".to_owned(), |it| it.to_string());
         if succeeded {
             return format!("{target}: {executions} executions, no crash");
         }
         let mut told = format!("{}\n{target}: {executions} executions, CRASHED", self.crash.join("\n"));
         if let Some(input) = &self.input {
-            told += &format!(
-                "\n    the input is {}\n    after the repair make it a case of the file under vectors/ that its seeds are \
-                 from (octets as base64), or a test of the crate where there is none",
-                input.display()
-            );
+            told += &format!("\n    the input is {}", input.display());
         }
+        told += &format!("\n    when it is mended, make it {home}");
         told
     }
 }
@@ -142,7 +148,7 @@ mod tests {
         let manifest = fs::read_to_string(project_root().join("fuzz/Cargo.toml")).unwrap();
         let (_, binaries) = manifest.split_once("[[bin]]").unwrap();
         let names: Vec<_> = binaries.lines().filter_map(|it| it.strip_prefix("name = ")).collect();
-        assert_eq!(names, Vec::from_iter(TARGETS.iter().map(|it| format!("{it:?}"))));
+        assert_eq!(names, Vec::from_iter(TARGETS.iter().map(|(target, _)| format!("{target:?}"))));
     }
 
     #[test]
@@ -157,9 +163,12 @@ mod tests {
         ] {
             log.read(line);
         }
-        let told = log.told("jws", false);
+        let told = log.told("jws", "a case", false);
         assert!(told.starts_with("thread '<unnamed>' panicked at") && !told.contains("Seed"), "{told}");
-        assert!(told.contains("jws: 77 executions, CRASHED\n    the input is /a/crash-0\n"), "{told}");
-        assert_eq!(log.told("jws", true), "jws: 77 executions, no crash");
+        assert!(
+            told.ends_with("CRASHED\n    the input is /a/crash-0\n    when it is mended, make it a case"),
+            "{told}"
+        );
+        assert_eq!(log.told("jws", "a case", true), "jws: 77 executions, no crash");
     }
 }

@@ -110,7 +110,7 @@ mod tests {
     fn every_target_begins_with_something() {
         let directory = tempfile::tempdir().unwrap();
         write(&project_root(), directory.path()).unwrap();
-        for target in crate::fuzz::TARGETS {
+        for (target, _) in crate::fuzz::TARGETS {
             let seeds = fs::read_dir(directory.path().join(target)).unwrap().count();
             assert!(seeds >= 8, "{target}: {seeds}");
         }

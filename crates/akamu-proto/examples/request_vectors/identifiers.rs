@@ -61,12 +61,13 @@ impl Case {
         let order = NewOrderRequest { identifiers: vec![self.identifier.clone()], not_before: None, not_after: None };
         match order.parse_identifiers() {
             Ok(identifiers) => {
-                let got: Vec<_> = identifiers.iter().map(|it| (json!(it), it.is_wildcard())).collect();
-                let expected: Vec<_> = canonical.clone().zip(*wildcard).into_iter().collect();
+                let shown = |canonical: &Value, wildcard| format!("accepted as {canonical}, wildcard {wildcard}");
+                let got: Vec<_> = identifiers.iter().map(|it| shown(&json!(it), it.is_wildcard())).collect();
+                let expected: Vec<_> = canonical.iter().zip(*wildcard).map(|(it, wild)| shown(it, wild)).collect();
                 let may = *accepted != Accepted::Certainly(false);
                 (!may || got != expected).then(|| {
-                    let expected = if may { format!("{expected:?}") } else { format!("refused as {}", one_of(error)) };
-                    format!("expected {expected}, got accepted as {got:?} (canonical form, wildcard)")
+                    let expected = if may { expected.join(", ") } else { format!("refused as {}", one_of(error)) };
+                    format!("expected {expected}, got {}", got.join(", "))
                 })
             }
             Err(problem) => {
