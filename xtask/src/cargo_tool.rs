@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::failure::Failure;
 use crate::process;
 
-/// The program `name` (`cargo-deny`), installed from crates.io where it is not there yet and `may_install`.
+/// The program `name` (`cargo-deny`), installed where it is not there yet and `may_install`.
 pub(crate) fn installed(name: &str, may_install: bool) -> Result<PathBuf, Failure> {
     let target = process::project_root().join("target");
     let tools = target.join("tools");
