@@ -265,6 +265,8 @@ async fn a_revoked_certificate_is_on_the_crl(database: Database) {
     server.registered().await.post(&url, &payload).await.expect_problem(403, "unauthorized");
     let revoked = client.post(&url, &payload).await.expect(200);
     assert!(revoked.body.is_empty());
+    let reason = "SELECT CAST(revocation_reason AS TEXT) AS text FROM certificates";
+    assert_eq!(Beside::of(&server.place).text(reason), "0", "unspecified, where none is given");
     // Revocations within 200 ms share one new list.
     for _ in 0..20 {
         assert!(!openssl_crl(&client.get("/ca/crl").await.expect(200).body).contains("Serial Number"));

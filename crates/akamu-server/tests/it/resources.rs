@@ -160,6 +160,7 @@ async fn a_challenge_is_answered_at_once_and_links_its_authorization(database: D
     let challenge_url = http_01["url"].as_str().unwrap();
     let looked = client.post_as_get(challenge_url).await.expect(200);
     assert_eq!(looked.json()["status"], "pending");
+    assert!(!looked.headers.contains_key("retry-after"), "nothing happens by itself");
     provision(&server, &client, &authorization, &http_01);
     // Old clients send the whole object.
     let started = client.post(challenge_url, &http_01).await.expect(200);
