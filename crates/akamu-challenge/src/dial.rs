@@ -18,7 +18,7 @@ const MAX_ADDRESSES: usize = 16;
 /// An open connection, and the right to have it.
 pub(crate) struct Dialled {
     pub(crate) peer: SocketAddr,
-    pub(crate) stream: Metered,
+    pub(crate) stream: Metered<'static>,
     _permit: ConnectionPermit,
 }
 

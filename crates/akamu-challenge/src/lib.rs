@@ -16,6 +16,7 @@ mod resolver;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tls_alpn_01;
+mod tls_handshake;
 mod txt_lookup;
 mod validator;
 

@@ -18,8 +18,8 @@ const REMEMBERED: usize = Excerpt::MAX_OCTETS + 1;
 ///
 /// Nothing is read before something was written: in http-01 and tls-alpn-01 we speak first, and what a talkative peer
 /// says before is an answer like any other.
-pub(crate) struct Metered {
-    stream: Box<dyn Stream>,
+pub(crate) struct Metered<'a> {
+    stream: Box<dyn Stream + 'a>,
     octets: u64,
     start: Vec<u8>,
     has_written: bool,
@@ -31,8 +31,8 @@ pub(crate) struct Metered {
 #[error("the peer sent more than {} KiB", MAX_OCTETS / 1024)]
 struct TooMuch;
 
-impl Metered {
-    pub(crate) fn new(stream: Box<dyn Stream>) -> Self {
+impl<'a> Metered<'a> {
+    pub(crate) fn new(stream: Box<dyn Stream + 'a>) -> Self {
         Self { stream, octets: 0, start: Vec::new(), has_written: false, reader: None }
     }
 
@@ -52,7 +52,7 @@ impl Metered {
     }
 }
 
-impl AsyncRead for Metered {
+impl AsyncRead for Metered<'_> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.has_written {
@@ -71,7 +71,7 @@ impl AsyncRead for Metered {
     }
 }
 
-impl AsyncWrite for Metered {
+impl AsyncWrite for Metered<'_> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let outcome = Pin::new(&mut this.stream).poll_write(cx, buf);

@@ -1,7 +1,7 @@
 //! tls-alpn-01 (RFC 8737; RFC 8738 §6 for addresses): one TLS handshake that offers `acme-tls/1` alone, in which the
 //! peer proves possession of the key of a certificate that holds the digest of the key authorization.
 //!
-//! The handshake is in `tls_alpn_01/handshake.rs`, what the certificate must say in `tls_alpn_01/certificate.rs`. Dates,
+//! The handshake is in `tls_handshake.rs`, what the certificate must say in `tls_alpn_01/certificate.rs`. Dates,
 //! issuer and the certificate's own signature mean nothing here.
 
 use std::sync::Arc;
@@ -9,15 +9,17 @@ use std::sync::Arc;
 use akamu_proto::{ChallengeType, ErrorType, Identifier};
 use async_trait::async_trait;
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::ServerName;
+use tokio::io::AsyncWriteExt as _;
 
 use crate::dial::authority;
+use crate::tls_handshake::shake_hands;
 use crate::{
     ChallengeError, Deadline, Event, Excerpt, Probe, Transcript, Validated, ValidationReport, ValidationRequest,
     Validator,
 };
 
 pub(crate) mod certificate;
-mod handshake;
 
 use certificate::ValidationCertificate;
 
@@ -58,13 +60,17 @@ impl TlsAlpn01 {
         let tls = |what: String| ChallengeError::new(ErrorType::Tls, format!("{place}: {what}"));
 
         let server_name = request.identifier.server_name();
-        let handshake =
-            handshake::shake_hands(&self.provider, &server_name, &mut dialled.stream, deadline, transcript).await;
-        if handshake.is_err() {
-            transcript.record(dialled.stream.raw_octets());
-        }
-        let handshake = handshake.map_err(tls)?;
-        if handshake.alpn.as_deref() != Some(ACME_TLS_1) {
+        let server_name =
+            ServerName::try_from(server_name.clone()).map_err(|it| tls(format!("{server_name}: {it}")))?;
+        let stream = &mut dialled.stream;
+        let mut handshake =
+            match shake_hands(&self.provider, server_name, &[ACME_TLS_1], stream, deadline, transcript).await {
+                Ok(handshake) => handshake,
+                Err(failure) => return Err(tls(failure.tell(&dialled.stream, transcript))),
+            };
+        // A goodbye, so that the peer does not log a truncated connection; what became of it is all the same.
+        let _ = deadline.share(4).bound(handshake.stream.shutdown()).await;
+        if handshake.alpn() != Some(ACME_TLS_1) {
             return Err(tls("the server did not select the protocol acme-tls/1 (ALPN)".to_owned()));
         }
         let certificate = ValidationCertificate::read(&handshake.certificate);

@@ -184,7 +184,7 @@ impl Target {
         Answer { peer, status: head.status, location, body }
     }
 
-    fn no_answer(&self, peer: SocketAddr, stream: &Metered) -> ChallengeError {
+    fn no_answer(&self, peer: SocketAddr, stream: &Metered<'_>) -> ChallengeError {
         let seen = match stream.octets() {
             0 => "timed out waiting for an answer".to_owned(),
             octets => format!("timed out after {octets} octets of the answer's head: \"{}\"", stream.start()),
@@ -192,7 +192,7 @@ impl Target {
         ChallengeError::new(ErrorType::Connection, format!("{self} ({peer}): {seen}"))
     }
 
-    fn not_http(&self, peer: SocketAddr, error: &hyper::Error, stream: &Metered) -> ChallengeError {
+    fn not_http(&self, peer: SocketAddr, error: &hyper::Error, stream: &Metered<'_>) -> ChallengeError {
         let start = stream.start();
         let detail =
             format!("the answer at {self} ({peer}) is no HTTP/1.1 response that we take ({error}): \"{start}\"");

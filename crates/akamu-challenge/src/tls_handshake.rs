@@ -1,6 +1,6 @@
-//! The handshake: TLS 1.2 or 1.3, one protocol offered, no chain verified, but the signature in it always.
+//! A TLS handshake with a peer that nobody vouches for: TLS 1.2 or 1.3, no chain verified, but the signature in it always.
 //!
-//! The certificate has a critical extension that webpki does not know, so webpki would refuse it before it came to the
+//! tls-alpn-01's certificate has a critical extension that webpki does not know, so webpki would refuse it before it came to the
 //! signature. The signature is verified on the certificate's public key alone, as for a raw public key (RFC 7250).
 
 use std::fmt::Write as _;
@@ -17,88 +17,118 @@ use rustls::{
     SignatureScheme,
 };
 use sha2::{Digest as _, Sha256};
-use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use webpki::RawPublicKeyEntity;
 use x509_cert::Certificate;
 use x509_cert::der::{Decode as _, Encode as _};
 
-use super::ACME_TLS_1;
 use crate::metered::{Metered, describe};
 use crate::report::millis;
 use crate::{Deadline, Event, Excerpt, Transcript};
 
-/// What a complete handshake showed.
-pub(super) struct Handshake {
-    pub(super) alpn: Option<Vec<u8>>,
-    pub(super) certificate: CertificateDer<'static>,
+/// What a complete handshake left behind.
+pub(crate) struct Handshake<'a> {
+    pub(crate) stream: TlsStream<&'a mut Metered<'static>>,
+    pub(crate) certificate: CertificateDer<'static>,
 }
 
-impl Handshake {
+/// A handshake that did not come to its end.
+pub(crate) struct HandshakeFailure {
+    server_name: String,
+    /// `None` where the time was over.
+    error: Option<io::Error>,
+    certificate: Option<CertificateDer<'static>>,
+    duration_ms: u64,
+}
+
+impl Handshake<'_> {
+    /// The application protocol that the peer selected.
+    pub(crate) fn alpn(&self) -> Option<&[u8]> {
+        self.stream.get_ref().1.alpn_protocol()
+    }
+
     /// The certificate's SHA-256, in hexadecimal.
-    pub(super) fn certificate_sha256(&self) -> String {
+    pub(crate) fn certificate_sha256(&self) -> String {
         sha256(&self.certificate)
     }
 }
 
-/// Shakes hands as a client that asks for `server_name`. The error says what went wrong.
-pub(super) async fn shake_hands(
+/// Shakes hands as a client that asks for `server_name` and offers the application protocols `alpn`.
+pub(crate) async fn shake_hands<'a>(
     provider: &Arc<CryptoProvider>,
-    server_name: &str,
-    stream: &mut Metered,
+    server_name: ServerName<'static>,
+    alpn: &[&[u8]],
+    stream: &'a mut Metered<'static>,
     deadline: Deadline,
     transcript: &mut Transcript,
-) -> Result<Handshake, String> {
-    let name = ServerName::try_from(server_name.to_owned()).map_err(|error| format!("{server_name}: {error}"))?;
+) -> Result<Handshake<'a>, HandshakeFailure> {
     let proof = Arc::new(ProofOfPossession::new(provider.signature_verification_algorithms));
-    let config = client_config(provider, &proof).map_err(|error| error.to_string())?;
+    let name = server_name.to_str().into_owned();
     let start = Instant::now();
-    let outcome = deadline.bound(TlsConnector::from(Arc::new(config)).connect(name, &mut *stream)).await;
+    let outcome = match client_config(provider, &proof, alpn) {
+        Ok(config) => deadline.bound(TlsConnector::from(Arc::new(config)).connect(server_name, stream)).await,
+        Err(error) => Ok(Err(io::Error::other(error))),
+    };
     let duration_ms = millis(start.elapsed());
-    let shown = |outcome: &str, version: Option<&str>, alpn: Option<&[u8]>| Event::TlsHandshake {
-        server_name: server_name.to_owned(),
-        outcome: outcome.to_owned(),
-        version: version.map(ToOwned::to_owned),
-        alpn: alpn.map(Excerpt::new),
+    let failure = |error, certificate| HandshakeFailure { server_name: name.clone(), error, certificate, duration_ms };
+    let stream = match outcome {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(failure(Some(error), proof.certificate())),
+        Err(_) => return Err(failure(None, proof.certificate())),
+    };
+    let certificate =
+        proof.certificate().ok_or_else(|| failure(Some(io::Error::other(Error::NoCertificatesPresented)), None))?;
+    let (_, session) = stream.get_ref();
+    transcript.record(Event::TlsHandshake {
+        server_name: name,
+        outcome: "complete".to_owned(),
+        version: session.protocol_version().map(|it| version_name(it).to_owned()),
+        alpn: session.alpn_protocol().map(Excerpt::new),
         duration_ms,
-    };
-    let failed = match outcome {
-        Ok(Ok(mut tls)) => {
-            // A goodbye, so that the peer does not log a truncated connection; what became of it is all the same.
-            let _ = deadline.share(4).bound(tls.shutdown()).await;
-            let (_, session) = tls.get_ref();
-            let alpn = session.alpn_protocol().map(ToOwned::to_owned);
-            let version = session.protocol_version().map(version_name);
-            transcript.record(shown("complete", version, alpn.as_deref()));
-            let certificate = proof.certificate().ok_or("the server presented no certificate")?;
-            return Ok(Handshake { alpn, certificate });
-        }
-        Ok(Err(error)) => explain(&error, stream),
-        Err(_) => "the TLS handshake timed out".to_owned(),
-    };
-    transcript.record(shown(&failed, None, None));
-    if let Some(certificate) = proof.certificate() {
-        transcript.record(Event::Certificate { sha256: sha256(&certificate), names: Vec::new() });
-    }
-    Err(failed)
+    });
+    Ok(Handshake { stream, certificate })
 }
 
-fn client_config(provider: &Arc<CryptoProvider>, proof: &Arc<ProofOfPossession>) -> Result<ClientConfig, Error> {
+impl HandshakeFailure {
+    /// Records what was seen on `stream`, and says what went wrong.
+    pub(crate) fn tell(self, stream: &Metered<'_>, transcript: &mut Transcript) -> String {
+        let words = self.error.map_or_else(|| "the TLS handshake timed out".to_owned(), |it| explain(&it, stream));
+        transcript.record(Event::TlsHandshake {
+            server_name: self.server_name,
+            outcome: words.clone(),
+            version: None,
+            alpn: None,
+            duration_ms: self.duration_ms,
+        });
+        if let Some(certificate) = self.certificate {
+            transcript.record(Event::Certificate { sha256: sha256(&certificate), names: Vec::new() });
+        }
+        transcript.record(stream.raw_octets());
+        words
+    }
+}
+
+fn client_config(
+    provider: &Arc<CryptoProvider>,
+    proof: &Arc<ProofOfPossession>,
+    alpn: &[&[u8]],
+) -> Result<ClientConfig, Error> {
     let verifier: Arc<dyn ServerCertVerifier> = Arc::<ProofOfPossession>::clone(proof);
     let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
-    config.alpn_protocols = vec![ACME_TLS_1.to_vec()];
+    config.alpn_protocols = alpn.iter().map(|it| it.to_vec()).collect();
     // A resumed session presents no certificate.
     config.resumption = Resumption::disabled();
     Ok(config)
 }
 
 /// What went wrong in words, with a hint where there is a usual cause.
-fn explain(error: &io::Error, stream: &Metered) -> String {
+fn explain(error: &io::Error, stream: &Metered<'_>) -> String {
     match error.get_ref().and_then(|it| it.downcast_ref::<Error>()) {
         None => format!("the TLS handshake failed: {}", describe(error)),
         Some(Error::InvalidMessage(_)) => {
