@@ -201,6 +201,9 @@ pub enum Event {
         version: String,
         /// The status code.
         status: u16,
+        /// The Location field.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        location: Option<Excerpt>,
         /// The header fields' names, in order.
         header_names: Vec<Excerpt>,
         /// How long the peer took to answer.

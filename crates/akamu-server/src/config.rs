@@ -100,6 +100,7 @@ pub struct ServerConfig {
     pub address_resolver_addr: Option<SocketAddr>,
     pub http_validation_port: u16,
     pub tls_validation_port: u16,
+    pub http01_max_redirects: u8,
     pub validation_timeout_secs: u64,
     pub max_concurrent_validations: usize,
     #[serde(default)]

@@ -32,8 +32,10 @@ pub(crate) fn of(config: &Config, clock: Arc<dyn Clock>) -> Result<ValidatorSet,
         .deny(server.validation_deny_networks.iter().copied());
     let probe = Probe::new(addresses, TcpConnector, clock.clone(), policy);
     let texts = resolver(server.dns_resolver_addr)?;
+    let http_01 = Http01::new(probe.clone(), server.http_validation_port)
+        .with_redirects(server.http01_max_redirects, [server.tls_validation_port]);
     let mut validators = ValidatorSet::new()
-        .with(Http01::new(probe.clone(), server.http_validation_port))
+        .with(http_01)
         .with(TlsAlpn01::new(probe, server.tls_validation_port))
         .with(Dns01::new(texts.clone(), clock.clone()));
     let issuer_domains = server.issuer_domains();

@@ -3,22 +3,28 @@
 use std::error::Error as _;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
+use std::sync::Arc;
 
 use akamu_proto::{ErrorType, Identifier};
 use bytes::Bytes;
 use futures_util::future::{Either, select};
-use http::{Request, Response, StatusCode, header};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use tokio::time::Instant;
 
-use crate::dial::{Dialled, authority};
+use super::redirect::{self, is_redirect};
+use crate::dial::authority;
 use crate::metered::{Metered, describe};
 use crate::report::millis;
+use crate::tls_handshake::{Handshake, shake_hands};
 use crate::{ChallengeError, Deadline, Event, Excerpt, Probe, Transcript};
 
 /// A body must be shorter than this, in octets.
@@ -36,19 +42,37 @@ const USER_AGENT: &str = concat!("akamu/", env!("CARGO_PKG_VERSION"));
 pub(super) struct Target {
     pub(super) identifier: Identifier,
     pub(super) port: u16,
-    pub(super) path: String,
+    pub(super) path: PathAndQuery,
+    /// For https; absent for http.
+    pub(super) tls: Option<Arc<CryptoProvider>>,
+    /// Whether the Host field names a port that is not the scheme's own: a redirect's does, the first one never.
+    pub(super) names_port: bool,
 }
 
 /// What came back.
 pub(super) struct Answer {
     pub(super) peer: SocketAddr,
     pub(super) status: StatusCode,
-    pub(super) location: Option<Excerpt>,
+    pub(super) location: Option<HeaderValue>,
     pub(super) body: Body,
+}
+
+impl Answer {
+    /// The Location of a redirect.
+    pub(super) fn redirect(&self) -> Option<&HeaderValue> {
+        self.location.as_ref().filter(|_| is_redirect(self.status))
+    }
+
+    /// Whence it came, in words.
+    pub(super) fn place(&self, target: &Target) -> String {
+        format!("{target} ({})", self.peer)
+    }
 }
 
 /// A body, as far as it came.
 pub(super) enum Body {
+    /// A redirect's, which nobody needs.
+    Unread,
     Complete(Vec<u8>),
     /// Of [`BODY_LIMIT`] octets or more; the first of them.
     TooLong(Vec<u8>),
@@ -60,22 +84,54 @@ pub(super) enum Body {
 
 impl Body {
     pub(super) fn octets(&self) -> &[u8] {
-        let (Self::Complete(octets) | Self::TooLong(octets) | Self::Broken { octets, .. }) = self;
-        octets
+        match self {
+            Self::Unread => &[],
+            Self::Complete(octets) | Self::TooLong(octets) | Self::Broken { octets, .. } => octets,
+        }
     }
 }
 
 impl Target {
-    /// The Host field: the identifier, an IPv6 address in brackets, never a port.
+    /// The Host field: the identifier, an IPv6 address in brackets.
     fn host(&self) -> String {
         match &self.identifier {
-            Identifier::Ip(std::net::IpAddr::V6(address)) => format!("[{address}]"),
+            _ if self.names_port && self.port != self.default_port() => self.authority(),
+            Identifier::Ip(IpAddr::V6(address)) => format!("[{address}]"),
             other => other.without_wildcard().to_string(),
         }
     }
 
+    fn authority(&self) -> String {
+        authority(&self.identifier, self.port)
+    }
+
+    const fn default_port(&self) -> u16 {
+        if self.tls.is_some() { 443 } else { 80 }
+    }
+
+    fn server_name(&self) -> Result<ServerName<'static>, InvalidDnsNameError> {
+        match &self.identifier {
+            Identifier::Ip(address) => Ok(ServerName::IpAddress((*address).into())),
+            Identifier::Dns(name) | Identifier::Wildcard(name) => ServerName::try_from(name.to_string()),
+        }
+    }
+
+    /// The URL, whole.
+    pub(super) fn url(&self) -> String {
+        self.url_with(self.path.as_str())
+    }
+
+    fn url_with(&self, path: &str) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        if self.port == self.default_port() {
+            format!("{scheme}://{}{path}", self.host())
+        } else {
+            format!("{scheme}://{}{path}", self.authority())
+        }
+    }
+
     fn request(&self) -> Result<Request<Empty<Bytes>>, http::Error> {
-        Request::get(&self.path)
+        Request::get(self.path.as_str())
             .header(header::HOST, self.host())
             .header(header::USER_AGENT, USER_AGENT)
             .header(header::ACCEPT, "*/*")
@@ -90,33 +146,60 @@ impl Target {
         deadline: Deadline,
         transcript: &mut Transcript,
     ) -> Result<Answer, ChallengeError> {
-        let request = self.request().map_err(|error| {
-            ChallengeError::new(ErrorType::ServerInternal, format!("the request to {self} cannot be written: {error}"))
-        })?;
+        let internal = |what: String| ChallengeError::new(ErrorType::ServerInternal, format!("{self}: {what}"));
+        let request = self.request().map_err(|it| internal(format!("the request cannot be written: {it}")))?;
         let mut dialled = probe.dial(&self.identifier, self.port, deadline, transcript).await?;
-        transcript.record(Event::HttpRequest { request: format!("GET {}", self.path), host: self.host() });
-        let outcome = self.exchange(request, &mut dialled, deadline, transcript).await;
+        let peer = dialled.peer;
+        let Some(provider) = &self.tls else {
+            return self.exchange(request, peer, &mut dialled.stream, deadline, transcript).await;
+        };
+        let server_name = self.server_name().map_err(|it| internal(it.to_string()))?;
+        match shake_hands(provider, server_name, &[], &mut dialled.stream, deadline, transcript).await {
+            Ok(Handshake { stream, .. }) => {
+                self.exchange(request, peer, &mut Metered::new(Box::new(stream)), deadline, transcript).await
+            }
+            Err(failure) => {
+                let words = failure.tell(&dialled.stream, transcript);
+                Err(ChallengeError::new(ErrorType::Tls, format!("{self} ({peer}): {words}")))
+            }
+        }
+    }
+
+    /// Asks and reads on an open connection.
+    async fn exchange(
+        &self,
+        request: Request<Empty<Bytes>>,
+        peer: SocketAddr,
+        stream: &mut Metered<'_>,
+        deadline: Deadline,
+        transcript: &mut Transcript,
+    ) -> Result<Answer, ChallengeError> {
+        transcript.record(Event::HttpRequest {
+            request: format!("GET {}", Excerpt::new(self.path.as_str())),
+            host: self.host(),
+        });
+        let outcome = self.converse(request, peer, stream, deadline, transcript).await;
         if outcome.is_err() {
-            transcript.record(dialled.stream.raw_octets());
+            transcript.record(stream.raw_octets());
         }
         outcome
     }
 
-    async fn exchange(
+    async fn converse(
         &self,
         request: Request<Empty<Bytes>>,
-        dialled: &mut Dialled,
+        peer: SocketAddr,
+        stream: &mut Metered<'_>,
         deadline: Deadline,
         transcript: &mut Transcript,
     ) -> Result<Answer, ChallengeError> {
-        let peer = dialled.peer;
         let outcome = {
             let (mut sender, connection) = http1::Builder::new()
                 .title_case_headers(true)
                 .max_header_size(HEAD_LIMIT)
                 .max_buf_size(HEAD_LIMIT)
                 .max_headers(MAX_HEADER_FIELDS)
-                .handshake(TokioIo::new(&mut dialled.stream))
+                .handshake(TokioIo::new(&mut *stream))
                 .await
                 .map_err(|error| self.failure(peer, &error, "before its answer"))?;
             let answer = pin!(async {
@@ -139,8 +222,8 @@ impl Target {
             }
         };
         outcome.map_err(|failure| match failure {
-            Failure::NoAnswer => self.no_answer(peer, &dialled.stream),
-            Failure::Hyper(error) if error.is_parse() => self.not_http(peer, &error, &dialled.stream),
+            Failure::NoAnswer => self.no_answer(peer, stream),
+            Failure::Hyper(error) if error.is_parse() => self.not_http(peer, &error, stream),
             Failure::Hyper(error) => self.failure(peer, &error, "before its answer"),
         })
     }
@@ -154,7 +237,10 @@ impl Target {
         transcript: &mut Transcript,
     ) -> Answer {
         let (head, mut incoming) = response.into_parts();
-        let location = head.headers.get(header::LOCATION).map(|it| Excerpt::new(it.as_bytes()));
+        let location = head.headers.get(header::LOCATION).cloned();
+        if location.is_some() && is_redirect(head.status) {
+            return Answer { peer, status: head.status, location, body: Body::Unread };
+        }
         let deadline = if head.status == StatusCode::OK { deadline } else { deadline.share(4) };
         let mut octets = Vec::new();
         let body = loop {
@@ -204,8 +290,12 @@ impl Target {
         let mut cause = error.source();
         while let Some(inner) = cause {
             if let Some(error) = inner.downcast_ref::<io::Error>() {
-                let detail = format!("{self} ({peer}): {} {when}", describe(error));
-                return ChallengeError::new(ErrorType::Connection, detail);
+                // What arrived and is wrong is an answer: hyper's word for bad chunks, ours for too many octets.
+                let error_type = match error.kind() {
+                    io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => ErrorType::IncorrectResponse,
+                    _ => ErrorType::Connection,
+                };
+                return ChallengeError::new(error_type, format!("{self} ({peer}): {} {when}", describe(error)));
             }
             cause = inner.source();
         }
@@ -228,18 +318,15 @@ fn head_event(response: &Response<Incoming>, start: Instant) -> Event {
     Event::HttpResponse {
         version: format!("{:?}", response.version()),
         status: response.status().as_u16(),
+        location: response.headers().get(header::LOCATION).map(redirect::show),
         header_names: response.headers().keys().map(|it| Excerpt::new(it.as_str())).collect(),
         duration_ms: millis(start.elapsed()),
     }
 }
 
-/// As a URL, with the port where it is not 80.
+/// The URL, or the start of it where a redirect led to a long one.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { port, path, .. } = self;
-        match port {
-            80 => write!(f, "http://{}{path}", self.host()),
-            _ => write!(f, "http://{}{path}", authority(&self.identifier, *port)),
-        }
+        f.write_str(&self.url_with(Excerpt::new(self.path.as_str()).as_str()))
     }
 }

@@ -54,8 +54,12 @@ impl fmt::Display for Event {
             Self::AddressRefused { address, rule } => write!(f, "{address} may not be dialled: {rule}"),
             Self::Dialled { address, outcome, duration_ms } => write!(f, "TCP {address}: {outcome} ({duration_ms} ms)"),
             Self::HttpRequest { request, host } => write!(f, "sent {request} (Host: {host})"),
-            Self::HttpResponse { version, status, header_names, duration_ms } => {
-                write!(f, "answer {version} {status} ({duration_ms} ms), header {}", Listed(header_names))
+            Self::HttpResponse { version, status, location, header_names, duration_ms } => {
+                write!(f, "answer {version} {status}")?;
+                if let Some(location) = location {
+                    write!(f, ", Location \"{location}\"")?;
+                }
+                write!(f, " ({duration_ms} ms), header {}", Listed(header_names))
             }
             Self::HttpBody { octets, start, complete } => {
                 let end = if *complete { "" } else { ", incomplete" };

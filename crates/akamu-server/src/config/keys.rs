@@ -160,6 +160,12 @@ pub const KEYS: &[Key] = &[
     ),
     key("server.http_validation_port", Kind::Number, Some("80"), "Port that http-01 probes."),
     key("server.tls_validation_port", Kind::Number, Some("443"), "Port that tls-alpn-01 probes."),
+    key(
+        "server.http01_max_redirects",
+        Kind::Number,
+        Some("0"),
+        "How many redirects of http-01 are followed, 0 to 10: to port 80, 443 or one of the two above, over http or https, each under the address policy.",
+    ),
     key("server.validation_timeout_secs", Kind::Number, Some("10"), "How long one validation may take, in seconds."),
     key(
         "server.max_concurrent_validations",

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use akamu_challenge::Http01;
 use figment::providers::{Format as _, Toml};
 use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider};
@@ -297,6 +298,9 @@ fn check(config: &Config, merged: &Figment, file: Option<&Path>) -> Result<(), C
         if value == 0 {
             refuse(path, "0 is not allowed; it would not mean \"without limit\"");
         }
+    }
+    if server.http01_max_redirects > Http01::MAX_REDIRECTS {
+        refuse("server.http01_max_redirects", "at most 10 are followed; 0: none");
     }
     if server.poll_hold_ms > 60_000 {
         refuse("server.poll_hold_ms", "at most 60000 are allowed");

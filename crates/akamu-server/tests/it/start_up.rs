@@ -54,6 +54,10 @@ fn a_bad_value_is_named_with_its_place() {
         ),
         (format!("{base}[server]\npoll_hold_ms = \"x\"\n"), "config.toml line 3: server.poll_hold_ms: "),
         (
+            format!("{base}[server]\nhttp01_max_redirects = 11\n"),
+            "config.toml line 3: server.http01_max_redirects: at most 10 are followed; 0: none",
+        ),
+        (
             format!("{base}[server]\nmax_concurrent_validations = 0\n"),
             "config.toml line 3: server.max_concurrent_validations: 0 is not allowed",
         ),
@@ -128,7 +132,7 @@ fn values_at_the_edge_of_what_is_refused_are_taken() {
 
 #[test]
 fn no_number_that_must_not_be_0_may_be() {
-    let allowed = ["server.poll_hold_ms"];
+    let allowed = ["server.http01_max_redirects", "server.poll_hold_ms"];
     let numbers = KEYS.iter().filter(|key| key.kind == Kind::Number && !allowed.contains(&key.path));
     for key in numbers.clone() {
         let (section, name) = key.path.split_once('.').unwrap();
