@@ -1,4 +1,4 @@
-//! A peer's byte stream, bounded: so many octets are read and no more, and the first of them are remembered.
+//! A peer's byte stream, bounded: so many octets are read and not one more, and the first of them are remembered.
 
 use std::io;
 use std::pin::Pin;
@@ -59,14 +59,18 @@ impl AsyncRead for Metered<'_> {
             this.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        if this.octets >= MAX_OCTETS {
-            return Poll::Ready(Err(io::Error::other(TooMuch)));
+        let left = usize::try_from(MAX_OCTETS - this.octets).unwrap_or(usize::MAX);
+        if left == 0 {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, TooMuch)));
         }
-        let before = buf.filled().len();
-        let outcome = Pin::new(&mut this.stream).poll_read(cx, buf);
-        let fresh = buf.filled().get(before..).unwrap_or_default();
+        let room = buf.remaining().min(left);
+        let mut read = ReadBuf::new(buf.initialize_unfilled_to(room));
+        let outcome = Pin::new(&mut this.stream).poll_read(cx, &mut read);
+        let fresh = read.filled();
         this.octets += fresh.len() as u64;
         this.start.extend(fresh.iter().take(REMEMBERED - this.start.len()));
+        let count = fresh.len();
+        buf.advance(count);
         outcome
     }
 }
