@@ -13,8 +13,8 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_sig
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    AlertDescription, CertificateError, DigitallySignedStruct, Error, PeerIncompatible, ProtocolVersion,
-    SignatureScheme,
+    AlertDescription, CertificateError, DigitallySignedStruct, Error, InvalidMessage, PeerIncompatible,
+    ProtocolVersion, SignatureScheme,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
@@ -131,7 +131,7 @@ fn client_config(
 fn explain(error: &io::Error, stream: &Metered<'_>) -> String {
     match error.get_ref().and_then(|it| it.downcast_ref::<Error>()) {
         None => format!("the TLS handshake failed: {}", describe(error)),
-        Some(Error::InvalidMessage(_)) => {
+        Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
             format!("the TLS handshake failed: the answer is no TLS: \"{}\"", stream.start())
         }
         Some(Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
