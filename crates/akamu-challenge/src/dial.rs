@@ -65,7 +65,11 @@ impl Probe {
         }
         let permit = match deadline.bound(self.permits.acquire(peer.ip())).await {
             Ok(permit) if !deadline.has_passed() => permit,
-            _ => return Err(Excerpt::new("not tried: too many connections to this address are open")),
+            _ => {
+                return Err(Excerpt::new(
+                    "not tried: too many connections to this address were open until the time was over",
+                ));
+            }
         };
         match deadline.bound(self.connector.connect(peer)).await {
             Ok(Ok(stream)) => Ok((permit, stream)),
@@ -98,7 +102,10 @@ impl Probe {
         let (mut v6, mut v4, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for address in found {
             if let Err(rule) = self.addresses.check(address) {
-                transcript.record(Event::AddressRefused { address, rule: rule.clone() });
+                // A name may have thousands of these, and would push what happens next out of the report.
+                if refused.len() < MAX_ADDRESSES {
+                    transcript.record(Event::AddressRefused { address, rule: rule.clone() });
+                }
                 refused.push((address, rule));
                 continue;
             }
@@ -106,6 +113,10 @@ impl Probe {
             if !family.contains(&address) {
                 family.push(address);
             }
+        }
+        if refused.len() > MAX_ADDRESSES {
+            let text = format!("{} more addresses may not be dialled", refused.len() - MAX_ADDRESSES);
+            transcript.record(Event::Note { text });
         }
         if v6.is_empty() && v4.is_empty() {
             let detail = match refused.as_slice() {

@@ -87,7 +87,7 @@ fn judge(
             let separator = if index == 0 { "" } else { ";" };
             let _ = write!(detail, "{separator} \"{value}\", which {rule}");
         }
-        if accepted || index < MAX_VERDICTS {
+        if (accepted && !is_proved) || index < MAX_VERDICTS {
             transcript.record(Event::TxtRecord { value, dialect: None, accepted, rule: rule.to_owned() });
         }
         is_proved |= accepted;

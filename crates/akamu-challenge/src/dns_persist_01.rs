@@ -84,7 +84,8 @@ impl DnsPersist01 {
         let (mut granted, mut rejected) = (Vec::new(), Vec::new());
         for record in &records {
             let (verdict, event) = self.judge(record, &claim);
-            if verdict.is_ok() || rejected.len() < MAX_VERDICTS {
+            let recorded = if verdict.is_ok() { granted.len() } else { rejected.len() };
+            if recorded < MAX_VERDICTS {
                 transcript.record(event);
             }
             match verdict {

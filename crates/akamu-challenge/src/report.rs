@@ -22,6 +22,10 @@ use crate::{Clock, PerspectiveName, Refusal, ValidationRequest};
 /// How many entries a transcript holds; what comes after is counted only.
 const MAX_ENTRIES: usize = 256;
 
+/// How many things of one kind an entry lists; of more, the number is told. So a peer's thousand names or fields do not
+/// push the entry, or others, out of the 16 KiB that are kept.
+const MAX_LISTED: usize = 16;
+
 /// Everything that one attempt saw, and what follows from it.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
@@ -285,8 +289,17 @@ impl Transcript {
         }
     }
 
-    /// Notes something. After 256 entries nothing more is kept, only counted.
-    pub fn record(&mut self, event: Event) {
+    /// Notes something. After 256 entries nothing more is kept, only counted; so is what an entry lists after 16.
+    pub fn record(&mut self, mut event: Event) {
+        if let Event::Lookup { answers: list, .. }
+        | Event::HttpResponse { header_names: list, .. }
+        | Event::Certificate { names: list, .. } = &mut event
+            && list.len() > MAX_LISTED
+        {
+            let more = list.len() - MAX_LISTED;
+            list.truncate(MAX_LISTED);
+            list.push(Excerpt::new(format!("({more} more)")));
+        }
         if self.entries.len() < MAX_ENTRIES {
             self.push(event);
         } else {

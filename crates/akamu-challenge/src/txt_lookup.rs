@@ -7,7 +7,7 @@ use crate::{ChallengeError, Deadline, LookupError, Resolver, Transcript, TxtReco
 /// The longest name in the DNS (RFC 1035 §2.3.4), written with dots.
 const MAX_NAME: usize = 253;
 
-/// How many verdicts on records stand in a report; those that accept always do.
+/// How many verdicts on records stand in a report; the first that accepts always does.
 pub(crate) const MAX_VERDICTS: usize = 64;
 
 /// Whether `prefix` and a dot fit before the identifier's name. An address has no name.
