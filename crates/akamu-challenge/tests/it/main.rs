@@ -10,10 +10,12 @@ mod dns;
 mod examples;
 #[path = "../../examples/vectors/formats.rs"]
 mod formats;
+mod hostile;
 mod http_01;
 mod net;
 mod perspective;
 mod report;
 mod setting;
 mod tls_alpn_01;
+mod tls_server;
 mod validators;
