@@ -42,12 +42,13 @@ impl Http01 {
         Self { probe, port, redirects: None }
     }
 
-    /// Follows up to `max` redirects of one attempt, [`Http01::MAX_REDIRECTS`] at most: 301, 302, 303, 307 and 308 with
-    /// one Location, to http or https, at port 80, 443, that of [`Http01::new`] or one of `ports`.
+    /// Follows up to `max` redirects of one attempt, [`Http01::MAX_REDIRECTS`] at most: 301, 302, 307 and 308 with one
+    /// Location, to http or https, at port 80, 443, that of [`Http01::new`] or one of `ports`.
     ///
     /// Each is looked up and dialled as the first request is, under the same address policy, limits and deadline. Over
-    /// https any certificate is taken, since the host may have none yet, but the peer must have its key. The CA/Browser
-    /// Forum's Baseline Requirements (§3.2.2.4.19) allow a public CA neither 303 nor other ports than 80 and 443.
+    /// https any certificate is taken, since the host may have none yet, but the peer must have its key. Of the CA/Browser
+    /// Forum's Baseline Requirements (§3.2.2.4.19) these are the statuses; to a public CA they allow no other ports than
+    /// 80 and 443.
     #[must_use]
     pub fn with_redirects(mut self, max: u8, ports: impl IntoIterator<Item = u16>) -> Self {
         let mut allowed = vec![Self::PORT, TlsAlpn01::PORT];

@@ -48,9 +48,10 @@ pub(super) enum RedirectError {
     BadPath(InvalidUri),
 }
 
-/// Whether a status is a redirect that a Location completes. 300 leaves a choice, 304 answers another question.
+/// Whether a status is a redirect that is followed. 303 leads to a description of the resource, not to the resource
+/// (RFC 9110 §15.4.4), 300 leaves a choice, 304 answers another question.
 pub(super) fn is_redirect(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+    matches!(status.as_u16(), 301 | 302 | 307 | 308)
 }
 
 impl Redirects {
