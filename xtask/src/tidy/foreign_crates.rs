@@ -12,7 +12,7 @@ const BELONGS: &[(&str, &[&str], &str)] = &[
     ("pq-sys", &["akamu-store"], "SQL is the store's"),
     ("axum", &["akamu-server"], "requests are the server's"),
     ("figment", &["akamu-server"], "the configuration is the server's"),
-    ("hickory-resolver", &["akamu-challenge"], "only validators ask the DNS"),
+    ("hickory-net", &["akamu-challenge"], "only validators ask the DNS"),
     (
         "tokio",
         &["akamu-challenge", "akamu-store", "akamu-server", "akamu", "xtask"],

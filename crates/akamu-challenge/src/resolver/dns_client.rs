@@ -14,8 +14,8 @@ use std::sync::Arc;
 use akamu_proto::DnsName;
 use async_trait::async_trait;
 use futures_util::future::{Either, select};
-use hickory_resolver::proto::op::{Message, ResponseCode};
-use hickory_resolver::proto::rr::{DNSClass, Name, RData, RecordType};
+use hickory_net::proto::op::{Message, ResponseCode};
+use hickory_net::proto::rr::{DNSClass, Name, RData, RecordType};
 
 use super::{Lookup, LookupError, Resolver, TxtRecord};
 use crate::{Deadline, Event, Excerpt};

@@ -8,8 +8,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use hickory_resolver::proto::op::{self, Edns, Message, ResponseCode};
-use hickory_resolver::proto::rr::{Name, RecordType};
+use hickory_net::proto::op::{self, Edns, Message, ResponseCode};
+use hickory_net::proto::rr::{Name, RecordType};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;

@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::net::SocketAddr;
 
-use hickory_resolver::proto::op::{Message, ResponseCode};
-use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_net::proto::op::{Message, ResponseCode};
+use hickory_net::proto::rr::{Name, RData, RecordType};
 use tokio::time::Instant;
 
 use super::LookupError;
