@@ -33,10 +33,11 @@ pub use http_01::Http01;
 pub use perspective::{Perspective, PerspectiveName, PerspectiveNameError, Quorum, QuorumError};
 pub use probe::Probe;
 pub use report::{
-    ChallengeError, Conclusion, Entry, Event, Excerpt, MAX_REPORT_OCTETS, Transcript, Validated, ValidationReport,
+    ChallengeError, Conclusion, DnssecStatus, Entry, Event, Excerpt, MAX_REPORT_OCTETS, Transcript, Validated,
+    ValidationReport,
 };
 #[cfg(feature = "net")]
-pub use resolver::{DnsClient, SystemServersError};
+pub use resolver::{DnsClient, Dnssec, Forwarder, SystemServersError, TrustAnchorError, TrustAnchors, Zone, ZoneError};
 pub use resolver::{LocalhostResolver, Lookup, LookupError, Resolver, TxtRecord};
 pub use tls_alpn_01::TlsAlpn01;
 pub use validator::{Expected, ValidationRequest, Validator, ValidatorSet};

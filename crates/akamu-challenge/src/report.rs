@@ -164,6 +164,17 @@ pub enum Event {
         /// How long it took.
         duration_ms: u64,
     },
+    /// What DNSSEC says about an answer; where answers are not validated there is no such entry.
+    Dnssec {
+        /// The name asked for.
+        name: String,
+        /// The record type, as `TXT`.
+        record_type: &'static str,
+        /// The verdict.
+        status: DnssecStatus,
+        /// What it rests on.
+        detail: String,
+    },
     /// A TXT record and what was made of it.
     TxtRecord {
         /// The record's text.
@@ -263,6 +274,31 @@ pub enum Event {
         /// The words.
         text: String,
     },
+}
+
+/// How an answer stands up to DNSSEC (RFC 4035 §4.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DnssecStatus {
+    /// Signed, with a chain of trust from a trust anchor.
+    Secure,
+    /// Not signed, and the chain of trust proves that its zone is not.
+    Insecure,
+    /// It should be signed, and is not, or not rightly.
+    Bogus,
+    /// What is needed to tell cannot be had.
+    Indeterminate,
+}
+
+impl fmt::Display for DnssecStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Secure => "secure",
+            Self::Insecure => "insecure",
+            Self::Bogus => "bogus",
+            Self::Indeterminate => "indeterminate",
+        })
+    }
 }
 
 /// A report in the making. A validator records what it sees as it sees it, so that nothing is lost at the deadline.

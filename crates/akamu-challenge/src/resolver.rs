@@ -17,7 +17,9 @@ mod dns_client;
 mod localhost;
 
 #[cfg(feature = "net")]
-pub use dns_client::{DnsClient, SystemServersError};
+pub use dns_client::{
+    DnsClient, Dnssec, Forwarder, SystemServersError, TrustAnchorError, TrustAnchors, Zone, ZoneError,
+};
 pub use localhost::LocalhostResolver;
 
 /// Asks for records of absolute names, anew each time: no cache, no search list, no hosts file.
@@ -117,6 +119,14 @@ pub enum LookupError {
     /// The question's name is longer than the DNS allows (RFC 1035 §2.3.4), or no name at all.
     #[error("the DNS has no room for this name")]
     BadName,
+    /// The answer does not stand up to DNSSEC, or what is needed to judge it cannot be had (RFC 4035 §4.3).
+    #[error("DNSSEC: {name}: {reason}")]
+    Dnssec {
+        /// Whose records it is about.
+        name: String,
+        /// What is wrong with them.
+        reason: String,
+    },
     /// There is nobody to ask.
     #[error("no DNS server is configured")]
     NoServer,

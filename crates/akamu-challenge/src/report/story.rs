@@ -46,6 +46,9 @@ impl fmt::Display for Event {
                 }
                 write!(f, " ({duration_ms} ms)")
             }
+            Self::Dnssec { name, record_type, status, detail } => {
+                write!(f, "{name} {record_type}: DNSSEC {status}: {detail}")
+            }
             Self::TxtRecord { value, dialect, accepted, rule } => {
                 let verdict = if *accepted { "accepted" } else { "rejected" };
                 write!(f, "TXT \"{value}\" {verdict}: {rule}")?;

@@ -1,8 +1,10 @@
 //! The real DNS, by a client of our own over hickory's messages: it shows each question, response code and alias, which
 //! a resolver that answers from a cache, a hosts file or a search list would hide.
 //!
-//! Here is who is asked, and which alias is followed; one question to one server is in `dns_client/question.rs`, how its
-//! message travels in `dns_client/exchange.rs`, and the system's servers are read in `dns_client/resolv_conf.rs`.
+//! Here is who is asked, and which alias is followed; zones with servers of their own are in `dns_client/forwarder.rs`,
+//! fail-over in `dns_client/servers.rs`, one question to one server in `dns_client/question.rs`, how its message travels
+//! in `dns_client/exchange.rs`, and whether its answer is to be believed in `dns_client/dnssec.rs`. The system's servers
+//! are read in `dns_client/resolv_conf.rs`.
 
 use std::fs;
 use std::future::Future;
@@ -18,14 +20,23 @@ use hickory_net::proto::op::{Message, ResponseCode};
 use hickory_net::proto::rr::{DNSClass, Name, RData, RecordType};
 
 use super::{Lookup, LookupError, Resolver, TxtRecord};
-use crate::{Deadline, Event, Excerpt};
+use crate::{Clock, Deadline, Event, Excerpt, SystemClock};
 
+mod dnssec;
 mod exchange;
+mod forwarder;
 mod question;
 mod resolv_conf;
+mod servers;
+mod steps;
 
-use question::Question;
+pub use dnssec::{Dnssec, TrustAnchorError, TrustAnchors};
+pub use forwarder::{Forwarder, Zone, ZoneError};
+
+use dnssec::validate;
 use resolv_conf::{NameServers, interface_index};
+use servers::Servers;
+use steps::Steps;
 
 /// How many CNAME records are followed from one name.
 const MAX_CNAMES: usize = 10;
@@ -33,11 +44,15 @@ const MAX_CNAMES: usize = 10;
 /// Asks recursive name servers.
 ///
 /// Each lookup is asked anew, of the first server, and of the next where one fails: each within (what is left of the
-/// deadline) ÷ (servers left). UDP comes first, TCP after a truncated answer. Aliases (CNAME) are followed one question
-/// at a time, ten at most.
+/// deadline) ÷ (servers left). A server that did not answer in time is asked after the others for 30 seconds. UDP comes
+/// first, TCP after a truncated answer. Aliases (CNAME) are followed one question at a time, ten at most, each put to the
+/// servers of *its* zone. Clones share what they know about servers that do not answer.
 #[derive(Clone, Debug)]
 pub struct DnsClient {
-    servers: Arc<[SocketAddr]>,
+    default: Arc<Servers>,
+    forwarders: Arc<[Forwarder]>,
+    trust_anchors: Arc<TrustAnchors>,
+    clock: Arc<dyn Clock>,
 }
 
 /// Where the operating system names its DNS servers.
@@ -63,9 +78,14 @@ fn quoted(entries: &[Excerpt]) -> String {
 }
 
 impl DnsClient {
-    /// A client of these servers, in this order.
+    /// A client of these servers, in this order, without DNSSEC.
     pub fn new(servers: impl IntoIterator<Item = SocketAddr>) -> Self {
-        Self { servers: servers.into_iter().collect() }
+        Self {
+            default: Arc::new(Servers::new(servers, Dnssec::Off)),
+            forwarders: Arc::default(),
+            trust_anchors: Arc::default(),
+            clock: Arc::new(SystemClock),
+        }
     }
 
     /// A client of the servers that the operating system names at this moment (`nameserver` in /etc/resolv.conf). Entries
@@ -87,24 +107,49 @@ impl DnsClient {
         }
     }
 
-    /// The servers, in the order in which they are asked.
+    /// Whether the answers of these servers are validated. Forwarders have settings of their own.
+    #[must_use]
+    pub fn with_dnssec(self, dnssec: Dnssec) -> Self {
+        let default = Arc::new(Servers::new(self.default.addresses().iter().copied(), dnssec));
+        Self { default, ..self }
+    }
+
+    /// Names in a forwarder's zone are asked of its servers; the longest zone that holds a name decides.
+    #[must_use]
+    pub fn with_forwarders(self, forwarders: impl IntoIterator<Item = Forwarder>) -> Self {
+        Self { forwarders: forwarders.into_iter().collect(), ..self }
+    }
+
+    /// Where chains of trust begin, other than at the root's keys of 2017 and 2024.
+    #[must_use]
+    pub fn with_trust_anchors(self, trust_anchors: TrustAnchors) -> Self {
+        Self { trust_anchors: Arc::new(trust_anchors), ..self }
+    }
+
+    /// What time it is for signatures, other than by the system's clock.
+    #[must_use]
+    pub fn with_clock(self, clock: impl Clock + 'static) -> Self {
+        Self { clock: Arc::new(clock), ..self }
+    }
+
+    /// The servers of names outside all forwarders' zones, in the order in which they are asked.
     pub fn servers(&self) -> &[SocketAddr] {
-        &self.servers
+        self.default.addresses()
     }
 }
 
 #[async_trait]
 impl Resolver for DnsClient {
     async fn txt(&self, name: &str, deadline: Deadline) -> Lookup<TxtRecord> {
-        let mut steps = Vec::new();
-        let outcome = self.records(name, RecordType::TXT, deadline, &mut steps).await;
-        Lookup { outcome: outcome.map(|data| data.iter().filter_map(txt_record).collect()), steps }
+        let steps = Steps::default();
+        let outcome = self.records(name, RecordType::TXT, deadline, &steps).await;
+        Lookup { outcome: outcome.map(|data| data.iter().filter_map(txt_record).collect()), steps: steps.take() }
     }
 
     async fn addresses(&self, name: &DnsName, deadline: Deadline) -> Lookup<IpAddr> {
-        let (mut v6_steps, mut v4_steps, mut notes) = (Vec::new(), Vec::new(), Vec::new());
-        let v6 = self.records(name.as_str(), RecordType::AAAA, deadline, &mut v6_steps);
-        let v4 = self.records(name.as_str(), RecordType::A, deadline, &mut v4_steps);
+        let (v6_steps, v4_steps, notes) = (Steps::default(), Steps::default(), Steps::default());
+        let v6 = self.records(name.as_str(), RecordType::AAAA, deadline, &v6_steps);
+        let v4 = self.records(name.as_str(), RecordType::A, deadline, &v4_steps);
         let (v6, v4) = both(v6, v4, deadline).await;
         let outcome = match (v6, v4) {
             (Ok(v6), Ok(v4)) => Ok(v6.into_iter().chain(v4).collect()),
@@ -117,7 +162,7 @@ impl Resolver for DnsClient {
             }
             (Err(v6), Err(v4)) => Err(more_telling(v6, v4)),
         };
-        let steps = v6_steps.into_iter().chain(v4_steps).chain(notes).collect();
+        let steps = [v6_steps, v4_steps, notes].iter().flat_map(Steps::take).collect();
         Lookup { outcome: outcome.map(|data: Vec<_>| data.iter().filter_map(RData::ip_addr).collect()), steps }
     }
 }
@@ -129,15 +174,13 @@ impl DnsClient {
         name: &str,
         record_type: RecordType,
         deadline: Deadline,
-        steps: &mut Vec<Event>,
+        steps: &Steps,
     ) -> Result<Vec<RData>, LookupError> {
         // Labels make the name absolute and may hold underscores.
         let mut name = Name::from_labels(name.split('.').map(str::as_bytes)).map_err(|_| LookupError::BadName)?;
         let mut seen = vec![name.clone()];
-        let mut first_server = 0;
         loop {
-            let answer = self.ask(&name, record_type, &mut first_server, deadline, steps).await?;
-            let target = match read(&answer, &name, record_type)? {
+            let target = match self.answer(&name, record_type, deadline, steps).await? {
                 Found::Records(records) => return Ok(records),
                 Found::Alias(target) => target,
             };
@@ -152,44 +195,35 @@ impl DnsClient {
         }
     }
 
-    /// One question, put to each server until one answers it. `first_server` becomes the one that did: the next question
-    /// of a chain need not wait for a dead server again.
-    async fn ask(
+    /// What the servers of `name` say about it; with DNSSEC, what the zone's signatures vouch for.
+    async fn answer(
         &self,
         name: &Name,
         record_type: RecordType,
-        first_server: &mut usize,
         deadline: Deadline,
-        steps: &mut Vec<Event>,
-    ) -> Result<Message, LookupError> {
+        steps: &Steps,
+    ) -> Result<Found, LookupError> {
         let servers = self.servers_for(name);
-        let mut failure = None;
-        for asked in 0..servers.len() {
-            let index = (*first_server + asked) % servers.len();
-            let Some(&server) = servers.get(index) else { continue };
-            let share = deadline.share(servers.len() - asked);
-            if share.has_passed() {
-                break;
-            }
-            match (Question { name, record_type, server }).ask(share, steps).await {
-                Ok(answer) => {
-                    *first_server = index;
-                    return Ok(answer);
-                }
-                Err(error) => {
-                    failure = Some(match failure {
-                        Some(earlier) => more_telling(earlier, error),
-                        None => error,
-                    });
-                }
-            }
+        let is_validated = servers.dnssec == Dnssec::RequireIfSigned;
+        let answer = servers.ask(name, record_type, is_validated, deadline, steps).await?;
+        let found = read(&answer, name, record_type);
+        let may_be_used = found.as_ref().map_or_else(LookupError::is_absence, |_| true);
+        if is_validated && may_be_used {
+            let has = match found {
+                Ok(Found::Records(_)) => Some(record_type),
+                Ok(Found::Alias(_)) => Some(RecordType::CNAME),
+                Err(_) => None,
+            };
+            // Boxed: the chain of trust is a large future that most lookups do without.
+            Box::pin(validate(self, &answer, name, record_type, has, deadline, steps)).await?;
         }
-        Err(failure.unwrap_or(if servers.is_empty() { LookupError::NoServer } else { LookupError::Timeout }))
+        found
     }
 
     /// Who is asked about `name`. The answer depends on the name alone, so that an alias may lead to other servers.
-    fn servers_for(&self, _name: &Name) -> &[SocketAddr] {
-        &self.servers
+    fn servers_for(&self, name: &Name) -> &Servers {
+        let holds = self.forwarders.iter().filter(|it| it.zone.0.zone_of(name));
+        holds.max_by_key(|it| it.zone.0.iter().len()).map_or(&self.default, |it| &it.servers)
     }
 }
 

@@ -3,8 +3,11 @@
 mod client;
 mod dns_01;
 mod dns_persist_01;
+mod dnssec;
+mod forwarders;
 mod localhost;
 mod server;
+mod signed_zone;
 
 use std::time::Duration;
 

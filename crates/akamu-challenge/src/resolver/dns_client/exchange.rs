@@ -38,13 +38,21 @@ pub(super) enum Reply {
 }
 
 impl Query {
-    pub(super) fn new(name: &Name, record_type: RecordType, with_edns: bool) -> Result<Self, LookupError> {
+    /// With `signatures` they are asked for (DO), and that the server leaves judging them to us (CD, RFC 6840 §5.9).
+    pub(super) fn new(
+        name: &Name,
+        record_type: RecordType,
+        with_edns: bool,
+        signatures: bool,
+    ) -> Result<Self, LookupError> {
         let mut message = Message::query();
         message.metadata.recursion_desired = true;
+        message.metadata.checking_disabled = signatures;
         message.add_query(op::Query::query(name.clone(), record_type));
         if with_edns {
             let mut edns = Edns::new();
             edns.set_max_payload(MAX_PAYLOAD);
+            edns.set_dnssec_ok(signatures);
             message.set_edns(edns);
         }
         let octets = message.to_vec().map_err(|_| LookupError::BadName)?;

@@ -3,12 +3,14 @@
 use std::future::Future;
 use std::net::SocketAddr;
 
+use hickory_net::proto::dnssec::rdata::DNSSECRData;
 use hickory_net::proto::op::{Message, ResponseCode};
 use hickory_net::proto::rr::{Name, RData, RecordType};
 use tokio::time::Instant;
 
 use super::LookupError;
 use super::exchange::{Query, Reply};
+use super::steps::Steps;
 use crate::report::millis;
 use crate::{Deadline, Event, Excerpt};
 
@@ -21,12 +23,14 @@ pub(super) struct Question<'a> {
     pub(super) server: SocketAddr,
     pub(super) name: &'a Name,
     pub(super) record_type: RecordType,
+    /// Whether signatures are wanted too (DO, RFC 4035 §3.2.1).
+    pub(super) signatures: bool,
 }
 
 impl Question<'_> {
     /// The answer: there is one, even if it is that nothing is there. Asked once more without EDNS where the server does
     /// not know that (RFC 6891 §6.2.2).
-    pub(super) async fn ask(self, deadline: Deadline, steps: &mut Vec<Event>) -> Result<Message, LookupError> {
+    pub(super) async fn ask(self, deadline: Deadline, steps: &Steps) -> Result<Message, LookupError> {
         let mut answer = self.exchange(true, deadline, steps).await?;
         if matches!(answer.metadata.response_code, ResponseCode::FormErr | ResponseCode::NotImp) {
             answer = self.exchange(false, deadline, steps).await?;
@@ -40,13 +44,8 @@ impl Question<'_> {
     }
 
     /// Over UDP and, where the answer was truncated, over TCP.
-    async fn exchange(
-        self,
-        with_edns: bool,
-        deadline: Deadline,
-        steps: &mut Vec<Event>,
-    ) -> Result<Message, LookupError> {
-        let query = Query::new(self.name, self.record_type, with_edns)?;
+    async fn exchange(self, with_edns: bool, deadline: Deadline, steps: &Steps) -> Result<Message, LookupError> {
+        let query = Query::new(self.name, self.record_type, with_edns, self.signatures)?;
         let mut reply = self.recorded("UDP", query.over_udp(self.server), deadline, steps).await?;
         if let Reply::Truncated = reply {
             reply = self.recorded("TCP", query.over_tcp(self.server), deadline, steps).await?;
@@ -63,7 +62,7 @@ impl Question<'_> {
         transport: &'static str,
         reply: impl Future<Output = Result<Reply, LookupError>>,
         deadline: Deadline,
-        steps: &mut Vec<Event>,
+        steps: &Steps,
     ) -> Result<Reply, LookupError> {
         let mut unanswered = Unanswered { question: self, transport, start: Instant::now(), steps: Some(steps) };
         let reply = deadline.bound(reply).await.unwrap_or(Err(LookupError::Timeout));
@@ -93,7 +92,7 @@ struct Unanswered<'a> {
     question: Question<'a>,
     transport: &'static str,
     start: Instant,
-    steps: Option<&'a mut Vec<Event>>,
+    steps: Option<&'a Steps>,
 }
 
 impl Unanswered<'_> {
@@ -116,6 +115,14 @@ fn shown(answer: &Message, name: &Name) -> Vec<Excerpt> {
     let text = |data: &RData| match data {
         RData::TXT(txt) => Excerpt::new(txt.txt_data.concat()),
         RData::CNAME(target) => Excerpt::new(format!("CNAME {}", name_text(&target.0))),
+        // By their tags: keys and signatures are long.
+        RData::DNSSEC(DNSSECRData::DNSKEY(key)) => {
+            Excerpt::new(format!("DNSKEY {}", key.calculate_key_tag().unwrap_or_default()))
+        }
+        RData::DNSSEC(DNSSECRData::DS(ds)) => Excerpt::new(format!("DS {}", ds.key_tag())),
+        RData::DNSSEC(DNSSECRData::RRSIG(signature)) => {
+            Excerpt::new(format!("RRSIG {} {}", signature.input().type_covered, signature.input().key_tag))
+        }
         other => Excerpt::new(other.to_string()),
     };
     let mut shown: Vec<_> = own().take(MAX_SHOWN).map(text).collect();
@@ -126,10 +133,10 @@ fn shown(answer: &Message, name: &Name) -> Vec<Excerpt> {
     shown
 }
 
-/// A name in printable ASCII, without the dot at its end.
-fn name_text(name: &Name) -> String {
+/// A name in printable ASCII, without the dot at its end; the root is that dot.
+pub(super) fn name_text(name: &Name) -> String {
     let ascii = name.to_ascii();
-    let text = ascii.strip_suffix('.').unwrap_or(&ascii);
+    let text = ascii.strip_suffix('.').filter(|it| !it.is_empty()).unwrap_or(&ascii);
     text.chars().map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
 }
 

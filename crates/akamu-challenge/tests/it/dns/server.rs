@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
     code: ResponseCode,
-    records: Vec<Record>,
+    pub(super) records: Vec<Record>,
     authorities: Vec<Record>,
     is_silent: bool,
 }
@@ -40,8 +40,11 @@ struct State {
 
 struct Handler(Arc<State>);
 
-/// An absolute name.
-fn name(text: &str) -> Name {
+/// An absolute name; the root is empty.
+pub(super) fn name(text: &str) -> Name {
+    if text.is_empty() {
+        return Name::root();
+    }
     Name::from_labels(text.split('.').map(str::as_bytes)).unwrap()
 }
 
@@ -81,6 +84,10 @@ impl Answer {
 
     pub(super) fn silence() -> Self {
         Self { is_silent: true, ..Self::code(ResponseCode::NoError) }
+    }
+
+    pub(super) fn with_authorities(self, authorities: Vec<Record>) -> Self {
+        Self { authorities, ..self }
     }
 
     pub(super) fn with_code(self, code: ResponseCode) -> Self {
@@ -141,6 +148,8 @@ impl RequestHandler for Handler {
         }
         metadata.response_code = answer.code;
         metadata.recursion_available = false;
+        // Nobody may rest on that.
+        metadata.authentic_data = true;
         let mut edns = Edns::new();
         edns.set_max_payload(request.max_payload());
         let mut builder = MessageResponseBuilder::from_message_request(request);
