@@ -1,11 +1,11 @@
 //! The command line.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::check::Question;
+use crate::config::DnsServer;
 use crate::persist_record::Wish;
 
 /// The Akāmu ACME certificate authority.
@@ -39,7 +39,7 @@ pub enum Command {
         question: Question,
         /// The DNS server to ask for everything, instead of the configured ones
         #[arg(long, value_name = "ADDR")]
-        resolver: Option<SocketAddr>,
+        resolver: Option<DnsServer>,
         /// Print each report as one line of JSON
         #[arg(long)]
         json: bool,

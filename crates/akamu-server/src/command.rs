@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::check::Question;
 use crate::cli::{Arguments, Command, Options};
-use crate::config::{self, Config, Loaded, Sources};
+use crate::config::{self, Config, DnsServer, Loaded, Sources};
 use crate::random::SystemRandom;
 use crate::start::{self, Parts, Running, StartError};
 use crate::{authority_files, log};
@@ -111,7 +110,7 @@ fn print(text: &str) -> Result<(), StartError> {
 async fn check(
     mut config: Config,
     question: &Question,
-    resolver: Option<SocketAddr>,
+    resolver: Option<DnsServer>,
     json: bool,
     colour: bool,
 ) -> ExitCode {
@@ -125,6 +124,7 @@ async fn check(
         server.dns_resolver_addr = resolver;
         server.dns_persist_resolver_addr = None;
         server.address_resolver_addr = resolver;
+        server.dns_forwarders.clear();
     }
     let timeout = server.validation_timeout();
     let validators = match crate::validators::of(&config, parts().clock) {

@@ -2,6 +2,7 @@
 //!
 //! Every key is declared once, in [`KEYS`]; [`load`] merges and judges, [`show`] prints what is in force.
 
+mod dns;
 mod keys;
 mod load;
 mod show;
@@ -11,10 +12,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use akamu_challenge::Dnssec;
 use akamu_proto::DnsName;
 use ipnet::IpNet;
 use serde::Deserialize;
 
+pub use dns::{DnsForwarder, DnsServer};
 pub use keys::{KEYS, Key, Kind};
 pub use load::{ConfigError, Loaded, Sources, load};
 pub use show::show;
@@ -95,9 +98,11 @@ pub struct ServerConfig {
     pub dns_persist_issuer_domain: Option<String>,
     #[serde(default)]
     pub dns_persist_issuer_domains: Vec<String>,
-    pub dns_resolver_addr: Option<SocketAddr>,
-    pub dns_persist_resolver_addr: Option<SocketAddr>,
-    pub address_resolver_addr: Option<SocketAddr>,
+    pub dns_resolver_addr: Option<DnsServer>,
+    pub dns_persist_resolver_addr: Option<DnsServer>,
+    pub address_resolver_addr: Option<DnsServer>,
+    pub dnssec: Dnssec,
+    pub dnssec_trust_anchor_file: Option<PathBuf>,
     pub http_validation_port: u16,
     pub tls_validation_port: u16,
     pub http01_max_redirects: u8,
@@ -108,6 +113,8 @@ pub struct ServerConfig {
     #[serde(default)]
     pub validation_deny_networks: Vec<IpNet>,
     pub poll_hold_ms: u64,
+    #[serde(default)]
+    pub dns_forwarders: Vec<DnsForwarder>,
 }
 
 impl ServerConfig {

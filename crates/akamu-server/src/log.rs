@@ -14,7 +14,8 @@ pub(crate) fn start(format: LogFormat, level: Option<&str>) -> Result<(), String
         Some(level) => EnvFilter::try_new(level).map_err(|error| {
             format!("RUST_LOG: {level:?} is no filter ({error}); write info, debug or akamu_server=debug")
         })?,
-        None => EnvFilter::new("info"),
+        // What a stranger's DNSSEC records have wrong is in the validation's report, in full.
+        None => EnvFilter::new("info,hickory_net=off"),
     };
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -15,6 +15,8 @@ pub enum Kind {
     Bool,
     /// A list of texts; in a variable separated by commas.
     List,
+    /// A list of tables, whose keys are declared below this one's path; in a variable as TOML.
+    Tables,
 }
 
 /// A key of the configuration.
@@ -144,7 +146,7 @@ pub const KEYS: &[Key] = &[
         "server.dns_resolver_addr",
         Kind::Text,
         None,
-        "DNS server of dns-01 and dns-persist-01, address and port. Absent: the system's.",
+        "DNS server of dns-01 and dns-persist-01: 10.0.0.53, or with a port 10.0.0.53:5353. Absent: the system's, as /etc/resolv.conf names them at the start.",
     ),
     key(
         "server.dns_persist_resolver_addr",
@@ -157,6 +159,18 @@ pub const KEYS: &[Key] = &[
         Kind::Text,
         None,
         "DNS server for the addresses that http-01 and tls-alpn-01 probe. Absent: the system's.",
+    ),
+    key(
+        "server.dnssec",
+        Kind::Text,
+        Some("\"off\""),
+        "Whether the answers of these three servers are validated: off, or require-if-signed. Forwarders have their own.",
+    ),
+    key(
+        "server.dnssec_trust_anchor_file",
+        Kind::Path,
+        None,
+        "DNSKEY records at which DNSSEC begins. Keys of the root replace the built-in ones, those of other zones add to them.",
     ),
     key("server.http_validation_port", Kind::Number, Some("80"), "Port that http-01 probes."),
     key("server.tls_validation_port", Kind::Number, Some("443"), "Port that tls-alpn-01 probes."),
@@ -191,7 +205,45 @@ pub const KEYS: &[Key] = &[
         Some("2000"),
         "How long a poll of a running validation waits for its end, in milliseconds; 0: not at all.",
     ),
+    key(
+        "server.dns_forwarders",
+        Kind::Tables,
+        None,
+        "DNS servers of the names in a zone, for every lookup, before the servers above; the longest zone that holds a name decides.",
+    ),
+    key(
+        "server.dns_forwarders.zone",
+        Kind::Text,
+        None,
+        "The zone: corp.example is that name and every one below it; \".\" is all names. Required.",
+    ),
+    key(
+        "server.dns_forwarders.addrs",
+        Kind::List,
+        None,
+        "Its servers, in the order in which they are asked: [\"10.0.0.53\", \"10.0.1.53:5353\"]. Required.",
+    ),
+    key(
+        "server.dns_forwarders.dnssec",
+        Kind::Text,
+        None,
+        "Whether their answers are validated: off, or require-if-signed. Absent: off.",
+    ),
 ];
+
+impl Key {
+    /// The keys of this key's tables.
+    pub fn columns(&self) -> impl Iterator<Item = &'static Self> {
+        let path = self.path;
+        KEYS.iter().filter(move |key| key.table().is_some_and(|table| table.path == path))
+    }
+
+    /// The key whose tables this one stands in.
+    pub fn table(&self) -> Option<&'static Self> {
+        let (table, _) = self.path.rsplit_once('.')?;
+        find(table).filter(|key| key.kind == Kind::Tables)
+    }
+}
 
 /// The key with this path.
 pub(super) fn find(path: &str) -> Option<&'static Key> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use akamu_challenge::Http01;
+use akamu_challenge::{Dnssec, Http01};
 use figment::providers::{Format as _, Toml};
 use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider};
@@ -145,7 +145,17 @@ fn variables(sources: &Sources, mistakes: &mut Vec<String>, warnings: &mut Vec<S
     for (name, text) in &sources.environment {
         let Some(rest) = name.strip_prefix("AKAMU_") else { continue };
         let path = rest.to_ascii_lowercase().replace("__", ".");
-        match keys::find(&path) {
+        let key = keys::find(&path);
+        if let Some(table) = key.and_then(Key::table) {
+            let variable = format!("AKAMU_{}", table.path.to_ascii_uppercase().replace('.', "__"));
+            mistakes.push(format!("{name}: write all of {} into {variable}, as TOML: [{{…}}, {{…}}]", table.path));
+            continue;
+        }
+        match key {
+            Some(key) if key.kind == Kind::Tables => match tables(key, text, name, mistakes) {
+                Some(values) => found.push(Named { name: name.clone(), values }),
+                None => mistakes.push(format!("{name}: {text:?} is not a list of tables in TOML: [{{…}}, {{…}}]")),
+            },
             Some(key) => match read(key, text) {
                 Ok(value) => {
                     let values = figment::util::nest(key.path, value).into_dict().unwrap_or_default();
@@ -162,12 +172,30 @@ fn variables(sources: &Sources, mistakes: &mut Vec<String>, warnings: &mut Vec<S
     found
 }
 
+/// Tables in a variable's text; their unknown keys are mistakes.
+fn tables(key: &Key, text: &str, variable: &str, mistakes: &mut Vec<String>) -> Option<Dict> {
+    let document = format!("{} = {text}", key.path);
+    // Not yet tagged with an origin: that is the variable, once it is merged.
+    let values = Toml::string(&document).data().ok()?.remove(&Profile::Default)?;
+    let value = Value::from(values.clone());
+    for table in value.find_ref(key.path)?.as_array()? {
+        for name in table.as_dict()?.keys() {
+            let path = format!("{}.{name}", key.path);
+            if keys::find(&path).is_none() {
+                mistakes.push(format!("{variable}: there is no key {path}{}", suggestion(&path)));
+            }
+        }
+    }
+    Some(values)
+}
+
 /// A variable's text, by its key's kind: `42` is a good name.
 fn read(key: &Key, text: &str) -> Result<Value, &'static str> {
     Ok(match key.kind {
         Kind::Text | Kind::SecretUrl | Kind::Path => Value::from(text),
         Kind::Number => Value::from(text.trim().parse::<u64>().map_err(|_| "a whole number")?),
         Kind::Bool => Value::from(text.trim().parse::<bool>().map_err(|_| "true or false")?),
+        Kind::Tables => return Err("a list of tables"),
         Kind::List => {
             let items = text.split(',').map(str::trim).filter(|it| !it.is_empty()).map(Value::from);
             Value::Array(Tag::Default, items.collect())
@@ -189,6 +217,11 @@ fn unknown_keys(table: &dyn toml_edit::TableLike, prefix: &str, text: &str, file
         let is_section = KEYS.iter().any(|key| key.path.strip_prefix(&path).is_some_and(|rest| rest.starts_with('.')));
         match item.as_table_like() {
             Some(inner) if is_section => unknown_keys(inner, &path, text, file, mistakes),
+            _ if keys::find(&path).is_some_and(|key| key.kind == Kind::Tables) => {
+                for inner in elements(item) {
+                    unknown_keys(inner, &path, text, file, mistakes);
+                }
+            }
             _ if keys::find(&path).is_some() => {}
             _ => {
                 let span = table.key(name).and_then(toml_edit::Key::span).or_else(|| item.span());
@@ -200,20 +233,34 @@ fn unknown_keys(table: &dyn toml_edit::TableLike, prefix: &str, text: &str, file
     }
 }
 
+/// The tables in a list, in either form.
+fn elements(item: &toml_edit::Item) -> Vec<&dyn toml_edit::TableLike> {
+    if let Some(tables) = item.as_array_of_tables() {
+        return tables.iter().map(|it| it as &dyn toml_edit::TableLike).collect();
+    }
+    let values = item.as_array().into_iter().flatten();
+    values.filter_map(|it| it.as_inline_table().map(|it| it as &dyn toml_edit::TableLike)).collect()
+}
+
 /// The file that a value comes from.
 pub(super) fn file_path(metadata: &Metadata) -> Option<&Path> {
     metadata.source.as_ref()?.file_path()
 }
 
-/// Where a key's value stands: `config.toml line 3`, a variable's name, a flag.
+/// Where a key's value stands: `config.toml line 3`, a variable's name, a flag. The path may go through lists by index.
 fn place(path: &str, merged: &Figment, file: Option<&Path>) -> String {
-    let Some(metadata) = merged.find_metadata(path) else { return "the configuration".to_owned() };
+    let index = |name: &str| name.parse::<usize>().ok();
+    let list: Vec<_> = path.split('.').take_while(|name| index(name).is_none()).collect();
+    let Some(metadata) = merged.find_metadata(&list.join(".")) else { return "the configuration".to_owned() };
     let (Some(_), Some(file)) = (file_path(metadata), file) else { return metadata.name.to_string() };
     let line = std::fs::read_to_string(file).ok().and_then(|text| {
         let document = toml_edit::ImDocument::parse(text.as_str()).ok()?;
         let mut item = document.as_item();
         for name in path.split('.') {
-            item = item.get(name)?;
+            item = match index(name) {
+                Some(index) => item.get(index)?,
+                None => item.get(name)?,
+            };
         }
         Some(line_of(&text, item.span()?.start))
     });
@@ -228,10 +275,11 @@ fn explain(error: figment::Error, merged: &Figment, file: Option<&Path>) -> Conf
         error
             .into_iter()
             .map(|error| {
-                // An element of a list has its index as the last part of the path.
+                let place = place(&error.path.join("."), merged, file);
+                // An element of a list has its index in the path.
                 let parts = error.path.iter().filter(|part| part.parse::<usize>().is_err());
                 let path = parts.map(String::as_str).collect::<Vec<_>>().join(".");
-                format!("{}: {path}: {}", place(&path, merged, file), error.kind)
+                format!("{place}: {path}: {}", error.kind)
             })
             .collect(),
     )
@@ -247,13 +295,14 @@ fn resolve_paths(config: &mut Config, merged: &Figment, sources: &Sources) {
         let in_file = merged.find_metadata(path).and_then(|it| file_path(it)?.parent());
         in_file.map_or_else(|| sources.working_directory.clone(), Path::to_path_buf)
     };
-    let Config { data_dir, ca, tls, .. } = config;
+    let Config { data_dir, ca, tls, server, .. } = config;
     *data_dir = join(&start("data_dir"), data_dir);
     for (path, value) in [
         ("ca.key_file", &mut ca.key_file),
         ("ca.cert_file", &mut ca.cert_file),
         ("tls.key_file", &mut tls.key_file),
         ("tls.cert_file", &mut tls.cert_file),
+        ("server.dnssec_trust_anchor_file", &mut server.dnssec_trust_anchor_file),
     ] {
         if let Some(value) = value {
             *value = join(&start(path), value);
@@ -264,7 +313,10 @@ fn resolve_paths(config: &mut Config, merged: &Figment, sources: &Sources) {
 /// Rules about values that their types do not know.
 fn check(config: &Config, merged: &Figment, file: Option<&Path>) -> Result<(), ConfigError> {
     let mut mistakes = Vec::new();
-    let mut refuse = |path: &str, what: &str| mistakes.push(format!("{}: {path}: {what}", place(path, merged, file)));
+    let mut refuse = |path: &str, what: &str| {
+        let name: Vec<_> = path.split('.').filter(|part| part.parse::<usize>().is_err()).collect();
+        mistakes.push(format!("{}: {}: {what}", place(path, merged, file), name.join(".")));
+    };
     for (path, one, other) in [
         ("ca.key_file", &config.ca.key_file, &config.ca.cert_file),
         ("tls.key_file", &config.tls.key_file, &config.tls.cert_file),
@@ -316,6 +368,35 @@ fn check(config: &Config, merged: &Figment, file: Option<&Path>) -> Result<(), C
         if let Err(error) = akamu_proto::DnsName::parse(domain.strip_suffix('.').unwrap_or(domain)) {
             refuse(path, &format!("{domain:?}: {error}"));
         }
+    }
+    for (index, forwarder) in server.dns_forwarders.iter().enumerate() {
+        let path = |key: &str| format!("server.dns_forwarders.{index}.{key}");
+        if forwarder.addrs.is_empty() {
+            refuse(&path("addrs"), "at least one address is needed");
+        }
+        if server.dns_forwarders.iter().take(index).any(|earlier| earlier.zone == forwarder.zone) {
+            let zone = &forwarder.zone;
+            refuse(&path("zone"), &format!("{zone} has a forwarder already; write all its addresses into one"));
+        }
+    }
+    if server.dns_forwarders.iter().any(|it| it.zone.is_root()) {
+        for (path, address) in [
+            ("server.dns_resolver_addr", server.dns_resolver_addr),
+            ("server.dns_persist_resolver_addr", server.dns_persist_resolver_addr),
+            ("server.address_resolver_addr", server.address_resolver_addr),
+        ] {
+            if address.is_some() {
+                refuse(path, "the forwarder of zone \".\" leaves nothing to it; leave one of the two out");
+            }
+        }
+    }
+    let is_validated = |dnssec: Dnssec| dnssec != Dnssec::Off;
+    let is_any = is_validated(server.dnssec) || server.dns_forwarders.iter().any(|it| is_validated(it.dnssec));
+    if server.dnssec_trust_anchor_file.is_some() && !is_any {
+        refuse(
+            "server.dnssec_trust_anchor_file",
+            "nothing is validated; set server.dnssec or a forwarder's dnssec to \"require-if-signed\"",
+        );
     }
     if !["sha256", "sha384", "sha512"].contains(&config.ca.hash_alg.as_str()) {
         refuse("ca.hash_alg", "sha256, sha384 or sha512 is expected");

@@ -3,28 +3,28 @@
 use figment::value::Value;
 use std::fmt::Write as _;
 
-use super::keys::{KEYS, Kind};
+use super::keys::{KEYS, Key, Kind};
 use super::load::{Loaded, file_path};
 
 /// The configuration as a file that has the same effect, secrets hidden.
 pub fn show(loaded: &Loaded) -> String {
     let mut text = String::new();
     let mut section = "";
-    for key in KEYS {
+    for key in KEYS.iter().filter(|key| key.table().is_none()) {
         let (prefix, name) = key.path.split_once('.').unwrap_or(("", key.path));
         if prefix != section {
             section = prefix;
             let _ = writeln!(text, "\n[{section}]");
         }
         let _ = writeln!(text, "# {}", key.help);
-        match loaded.merged.find_value(key.path) {
+        let value = loaded.merged.find_value(key.path);
+        if key.kind == Kind::Tables {
+            tables(&mut text, loaded, key, value.ok());
+            continue;
+        }
+        match value {
             Ok(value) => {
-                let metadata = loaded.merged.find_metadata(key.path);
-                let origin = match (metadata.and_then(file_path), &loaded.file) {
-                    (Some(_), Some(file)) => file.display().to_string(),
-                    _ => metadata.map_or_else(|| "default".to_owned(), |it| it.name.to_string()),
-                };
-                let _ = writeln!(text, "{name} = {}  # {origin}", literal(&value, key.kind));
+                let _ = writeln!(text, "{name} = {}  # {}", literal(&value, key.kind), origin(loaded, key));
             }
             Err(_) => {
                 let empty = if key.kind == Kind::List { "[]" } else { "…" };
@@ -33,6 +33,38 @@ pub fn show(loaded: &Loaded) -> String {
         }
     }
     text.trim_start().to_owned()
+}
+
+fn origin(loaded: &Loaded, key: &Key) -> String {
+    let metadata = loaded.merged.find_metadata(key.path);
+    match (metadata.and_then(file_path), &loaded.file) {
+        (Some(_), Some(file)) => file.display().to_string(),
+        _ => metadata.map_or_else(|| "default".to_owned(), |it| it.name.to_string()),
+    }
+}
+
+/// A list of tables, each under its own header; without any, how one is written.
+fn tables(text: &mut String, loaded: &Loaded, key: &Key, value: Option<Value>) {
+    let tables = value.and_then(Value::into_array).unwrap_or_default();
+    if tables.is_empty() {
+        let _ = writeln!(text, "# [[{}]]", key.path);
+        for column in key.columns() {
+            let _ = writeln!(text, "# {} = …  # {}", last(column), column.help);
+        }
+    }
+    for table in tables {
+        let _ = writeln!(text, "[[{}]]  # {}", key.path, origin(loaded, key));
+        for column in key.columns() {
+            if let Some(value) = table.find_ref(last(column)) {
+                let _ = writeln!(text, "{} = {}", last(column), literal(value, column.kind));
+            }
+        }
+    }
+}
+
+/// The last part of a key's path.
+fn last(key: &Key) -> &'static str {
+    key.path.rsplit('.').next().unwrap_or(key.path)
 }
 
 fn literal(value: &Value, kind: Kind) -> String {

@@ -171,6 +171,98 @@ fn a_later_source_wins_and_paths_start_where_they_are_written() {
 }
 
 #[test]
+fn what_is_wrong_with_a_forwarder_is_named_with_its_place() {
+    let base = "base_url = \"https://a.test\"\n";
+    let one = "[[server.dns_forwarders]]\nzone = \"corp.example\"\naddrs = [\"10.0.0.53\"]\n";
+    let key = "server.dns_forwarders";
+    for (text, expected) in [
+        (format!("{one}adrs = []\n"), "5: there is no key server.dns_forwarders.adrs; did you mean server.dns_forwarders.addrs?".to_owned()),
+        (
+            "[server]\ndns_forwarders = [{ zone = \"a\", addrs = [\"10.0.0.53\"], dnsec = \"off\" }]\n".to_owned(),
+            "3: there is no key server.dns_forwarders.dnsec; did you mean server.dns_forwarders.dnssec?".to_owned(),
+        ),
+        (format!("{one}{}", one.replace("corp", "CORP")), format!("6: {key}.zone: corp.example has a forwarder already; write all its addresses into one")),
+        (one.replace("[\"10.0.0.53\"]", "[]"), format!("4: {key}.addrs: at least one address is needed")),
+        (
+            format!("{one}{}", one.replace("corp", "lab").replace("0.53", "0.53:x")),
+            format!("7: {key}.addrs: \"10.0.0.53:x\" is no DNS server's address; write 10.0.0.53, or with a port 10.0.0.53:5353, [fd00::53]:5353"),
+        ),
+        (
+            one.replace("corp.", "*."),
+            format!("3: {key}.zone: \"*.example\": this is no zone: write a domain name such as corp.example, in ASCII (xn--…), or \".\" for all names"),
+        ),
+        (format!("{one}dnssec = \"on\"\n"), format!("5: {key}.dnssec: ")),
+        (one.replace("addrs", "# addrs"), format!("2: {key}: missing field `addrs`")),
+        (
+            format!("[server]\naddress_resolver_addr = \"10.0.0.1\"\n{}", one.replace("corp.example", ".")),
+            "3: server.address_resolver_addr: the forwarder of zone \".\" leaves nothing to it; leave one of the two out".to_owned(),
+        ),
+        (
+            format!("[server]\ndnssec_trust_anchor_file = \"a\"\n{one}"),
+            "3: server.dnssec_trust_anchor_file: nothing is validated; set server.dnssec or a forwarder's dnssec to \"require-if-signed\"".to_owned(),
+        ),
+    ] {
+        let lines = lines(&format!("{base}{text}"), &[]);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].starts_with(&format!("config.toml line {expected}")), "{} / {expected}", lines[0]);
+    }
+    let variable = "AKAMU_SERVER__DNS_FORWARDERS";
+    for (name, text, expected) in [
+        (
+            variable,
+            "[{zone = \"a\", adrs = []}]",
+            format!("{variable}: there is no key {key}.adrs; did you mean {key}.addrs?"),
+        ),
+        (variable, "10.0.0.53", format!("{variable}: \"10.0.0.53\" is not a list of tables in TOML: [{{…}}, {{…}}]")),
+        (variable, "[\"a\"]", format!("{variable}: \"[\\\"a\\\"]\" is not a list of tables in TOML: [{{…}}, {{…}}]")),
+        (variable, "[{zone = \"a\", addrs = []}]", format!("{variable}: {key}.addrs: at least one address is needed")),
+        (
+            "AKAMU_SERVER__DNS_FORWARDERS__ZONE",
+            "a",
+            format!("AKAMU_SERVER__DNS_FORWARDERS__ZONE: write all of {key} into {variable}, as TOML: [{{…}}, {{…}}]"),
+        ),
+    ] {
+        assert_eq!(lines(base, &[(name, text)]), [expected]);
+    }
+}
+
+#[test]
+fn dns_servers_come_from_the_file_or_from_variables() {
+    let directory = tempfile::tempdir().unwrap();
+    let tables = "[{zone = \"corp.example\", addrs = [\"10.0.0.53\", \"[fd00::53]:5353\"], dnssec = \"require-if-signed\"}, {zone = \".\", addrs = [\"10.0.0.1\"]}]";
+    let variables = [
+        ("AKAMU_BASE_URL", "https://env.test"),
+        ("AKAMU_SERVER__DNS_FORWARDERS", tables),
+        ("AKAMU_SERVER__DNSSEC", "require-if-signed"),
+        ("AKAMU_SERVER__DNSSEC_TRUST_ANCHOR_FILE", "anchors"),
+    ];
+    let loaded = load(&sources(directory.path(), &variables)).unwrap();
+    let server = &loaded.config.server;
+    let told: Vec<_> =
+        server.dns_forwarders.iter().map(|it| format!("{} {:?} {:?}", it.zone, it.addrs, it.dnssec)).collect();
+    assert_eq!(
+        told,
+        [
+            "corp.example [DnsServer(10.0.0.53:53), DnsServer([fd00::53]:5353)] RequireIfSigned",
+            ". [DnsServer(10.0.0.1:53)] Off"
+        ]
+    );
+    assert_eq!(server.dnssec_trust_anchor_file, Some(directory.path().join("anchors")));
+    // Written down, they have the same effect.
+    let shown = show(&loaded);
+    assert!(shown.contains("[[server.dns_forwarders]]  # AKAMU_SERVER__DNS_FORWARDERS\n"), "{shown}");
+    std::fs::write(directory.path().join("config.toml"), &shown).unwrap();
+    let again = load(&sources(directory.path(), &[])).unwrap();
+    assert_eq!(format!("{:?}", again.config.server), format!("{server:?}"));
+
+    let text = "base_url = \"https://a.test\"\n[server]\ndns_resolver_addr = \"10.0.0.1\"\naddress_resolver_addr = \"fd00::1\"\n";
+    std::fs::write(directory.path().join("config.toml"), text).unwrap();
+    let server = load(&sources(directory.path(), &[])).unwrap().config.server;
+    assert_eq!(server.dns_resolver_addr.unwrap().0.to_string(), "10.0.0.1:53");
+    assert_eq!(server.address_resolver_addr.unwrap().0.to_string(), "[fd00::1]:53");
+}
+
+#[test]
 fn a_variable_is_read_by_the_type_of_its_key() {
     let directory = tempfile::tempdir().unwrap();
     let variables = [
@@ -272,6 +364,14 @@ async fn what_keeps_it_from_starting_is_said_in_one_line() {
     let error =
         refusal(path, &with("127.0.0.1:0", "[ca]\nkey_file = \"absent.pem\"\ncert_file = \"cert.pem\"\n")).await;
     assert!(error.contains("absent.pem"), "{error}");
+    assert!(!error.contains('\n'), "{error}");
+
+    let validated = "[server]\ndnssec = \"require-if-signed\"\ndnssec_trust_anchor_file = \"root.key\"\n";
+    let error = refusal(path, &with("127.0.0.1:0", validated)).await;
+    assert!(error.starts_with("server.dnssec_trust_anchor_file: ") && error.contains("cannot be read"), "{error}");
+    std::fs::write(path.join("root.key"), ". IN DS 20326 8 2 e06d44b8").unwrap();
+    let error = refusal(path, &with("127.0.0.1:0", validated)).await;
+    assert!(error.contains("root.key: ") && error.contains("DNSKEY records are expected"), "{error}");
     assert!(!error.contains('\n'), "{error}");
 }
 

@@ -34,7 +34,11 @@ fn tables() -> String {
         let (section, name) = key.path.rsplit_once('.').unwrap_or(("", key.path));
         if current != Some(section) {
             current = Some(section);
-            let title = if section.is_empty() { "Top level".to_owned() } else { format!("`[{section}]`") };
+            let title = match (section, key.table()) {
+                ("", _) => "Top level".to_owned(),
+                (_, Some(table)) => format!("`[[{}]]`", table.path),
+                _ => format!("`[{section}]`"),
+            };
             write!(text, "\n## {title}\n\n| key | default | |\n|---|---|---|\n").unwrap();
         }
         writeln!(text, "{}", row(key, name)).unwrap();
