@@ -2,7 +2,10 @@
 
 use std::fmt;
 use std::io;
+#[cfg(feature = "net")]
+use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,6 +25,13 @@ pub trait Connector: Send + Sync + fmt::Debug {
     async fn connect(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>>;
 }
 
+#[async_trait]
+impl<T: Connector + ?Sized> Connector for Arc<T> {
+    async fn connect(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
+        (**self).connect(address).await
+    }
+}
+
 /// TCP from this machine.
 #[cfg(feature = "net")]
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,6 +42,37 @@ pub struct TcpConnector;
 impl Connector for TcpConnector {
     async fn connect(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
         let stream = tokio::net::TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Box::new(stream))
+    }
+}
+
+/// TCP from certain addresses of this machine: one of each family, or of one family alone.
+#[cfg(feature = "net")]
+#[derive(Clone, Debug)]
+pub struct SourceConnector {
+    sources: Vec<IpAddr>,
+}
+
+#[cfg(feature = "net")]
+impl SourceConnector {
+    /// Connects from the first of `sources` that is of the peer's family. Without one the connection fails
+    /// ([`io::ErrorKind::AddrNotAvailable`]).
+    pub fn new(sources: impl IntoIterator<Item = IpAddr>) -> Self {
+        Self { sources: sources.into_iter().collect() }
+    }
+}
+
+#[cfg(feature = "net")]
+#[async_trait]
+impl Connector for SourceConnector {
+    async fn connect(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
+        let source = self.sources.iter().find(|it| it.is_ipv4() == address.is_ipv4());
+        let source = source.ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let is_ipv4 = address.is_ipv4();
+        let socket = if is_ipv4 { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
+        socket.bind(SocketAddr::new(*source, 0))?;
+        let stream = socket.connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Box::new(stream))
     }

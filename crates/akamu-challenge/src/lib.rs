@@ -24,9 +24,9 @@ pub use address_policy::{AddressPolicy, Refusal};
 #[cfg(feature = "net")]
 pub use clock::SystemClock;
 pub use clock::{Clock, Deadline, DeadlinePassed};
-#[cfg(feature = "net")]
-pub use connector::TcpConnector;
 pub use connector::{Connector, Stream};
+#[cfg(feature = "net")]
+pub use connector::{SourceConnector, TcpConnector};
 pub use dns_01::Dns01;
 pub use dns_persist_01::{AccountHashPrefix, BoundTo, DnsPersist01, PersistUntil, RecordToCreate, hash_for};
 pub use http_01::Http01;

@@ -96,6 +96,21 @@ pub trait Validator: Send + Sync + fmt::Debug {
     async fn validate(&self, request: &ValidationRequest, deadline: Deadline) -> ValidationReport;
 }
 
+#[async_trait]
+impl<T: Validator + ?Sized> Validator for Arc<T> {
+    fn method(&self) -> ChallengeType {
+        (**self).method()
+    }
+
+    fn supports(&self, identifier: &Identifier) -> bool {
+        (**self).supports(identifier)
+    }
+
+    async fn validate(&self, request: &ValidationRequest, deadline: Deadline) -> ValidationReport {
+        (**self).validate(request, deadline).await
+    }
+}
+
 /// The validators of a CA, one for each challenge type.
 ///
 /// Their order is the order in which challenges are offered: http-01, dns-01, tls-alpn-01, dns-persist-01, then others

@@ -127,7 +127,7 @@ async fn check(
         server.dns_forwarders.clear();
     }
     let timeout = server.validation_timeout();
-    let validators = match crate::validators::of(&config, parts().clock) {
+    let validators = match crate::validators::of(&config, &parts().clock) {
         Ok(validators) => validators,
         Err(error) => return fail(&error, EX_UNAVAILABLE),
     };

@@ -5,6 +5,7 @@
 mod dns;
 mod keys;
 mod load;
+mod perspective;
 mod show;
 mod trial;
 
@@ -20,6 +21,7 @@ use serde::Deserialize;
 pub use dns::{DnsForwarder, DnsServer};
 pub use keys::{KEYS, Key, Kind};
 pub use load::{ConfigError, Loaded, Sources, load};
+pub use perspective::PerspectiveConfig;
 pub use show::show;
 pub use trial::TRIAL_DIR;
 
@@ -115,6 +117,9 @@ pub struct ServerConfig {
     pub poll_hold_ms: u64,
     #[serde(default)]
     pub dns_forwarders: Vec<DnsForwarder>,
+    #[serde(default)]
+    pub perspectives: Vec<PerspectiveConfig>,
+    pub perspectives_may_fail: Option<usize>,
 }
 
 impl ServerConfig {

@@ -120,7 +120,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
 
     let validators = match parts.validators {
         Some(validators) => validators,
-        None => crate::validators::of(config, parts.clock.clone())?,
+        None => crate::validators::of(config, &parts.clock)?,
     };
     let offers_persist = validators.get(&ChallengeType::DNS_PERSIST_01).is_some();
     let replica = ReplicaId::from_octets(random::octets(&*parts.random));

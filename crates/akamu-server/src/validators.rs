@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use akamu_challenge::{
-    AccountHashPrefix, AddressPolicy, Clock, Dns01, DnsClient, DnsPersist01, Dnssec, Forwarder, Http01,
-    LocalhostResolver, Probe, Resolver, TcpConnector, TlsAlpn01, TrustAnchorError, TrustAnchors, ValidatorSet,
+    AccountHashPrefix, AddressPolicy, Clock, Connector, Dns01, DnsClient, DnsPersist01, Dnssec, Forwarder, Http01,
+    LocalhostResolver, Perspective, PerspectiveName, Probe, Quorum, Resolver, SourceConnector, TcpConnector, TlsAlpn01,
+    TrustAnchorError, TrustAnchors, Validator, ValidatorSet,
 };
 
-use crate::config::{Config, DnsForwarder, DnsServer, ServerConfig};
+use crate::config::{Config, DnsForwarder, DnsServer, PerspectiveConfig, ServerConfig};
 use crate::start::StartError;
 
 /// What the DNS clients have in common.
@@ -57,35 +58,91 @@ fn trust_anchors(file: Option<&Path>) -> Result<TrustAnchors, StartError> {
     text.parse().map_err(|error: TrustAnchorError| refuse(error.to_string()))
 }
 
+/// The name of the server's own perspective, where there are others.
+pub(crate) const PRIMARY: &str = "primary";
+
+/// A place to look from.
+struct Place {
+    addresses: Arc<dyn Resolver>,
+    /// For dns-01.
+    texts: DnsClient,
+    /// For dns-persist-01.
+    persistent_texts: DnsClient,
+    connector: Arc<dyn Connector>,
+}
+
 /// The validators of a configuration.
-pub(crate) fn of(config: &Config, clock: Arc<dyn Clock>) -> Result<ValidatorSet, StartError> {
+pub(crate) fn of(config: &Config, clock: &Arc<dyn Clock>) -> Result<ValidatorSet, StartError> {
     let server = &config.server;
     let dns = Dns::of(server, clock.clone())?;
-    let mut addresses: Arc<dyn Resolver> = Arc::new(dns.client(server.address_resolver_addr)?);
-    if config.trial {
-        addresses = Arc::new(LocalhostResolver(addresses));
+    let addresses = |address: Option<DnsServer>| -> Result<Arc<dyn Resolver>, StartError> {
+        let client: Arc<dyn Resolver> = Arc::new(dns.client(address)?);
+        Ok(if config.trial { Arc::new(LocalhostResolver(client)) } else { client })
+    };
+    let own = Place {
+        addresses: addresses(server.address_resolver_addr)?,
+        texts: dns.client(server.dns_resolver_addr)?,
+        persistent_texts: dns.client(server.dns_persist_resolver_addr.or(server.dns_resolver_addr))?,
+        connector: Arc::new(TcpConnector),
+    };
+    let primary = looking_from(&own, config, clock);
+    let mut others = Vec::new();
+    for perspective in &server.perspectives {
+        let PerspectiveConfig { name, source_addrs, dns_resolver_addr, address_resolver_addr } = perspective;
+        let client =
+            |default: &DnsClient| dns_resolver_addr.map_or_else(|| Ok(default.clone()), |it| dns.client(Some(it)));
+        let place = Place {
+            addresses: match address_resolver_addr {
+                Some(_) => addresses(*address_resolver_addr)?,
+                None => own.addresses.clone(),
+            },
+            texts: client(&own.texts)?,
+            persistent_texts: client(&own.persistent_texts)?,
+            connector: if source_addrs.is_empty() {
+                own.connector.clone()
+            } else {
+                Arc::new(SourceConnector::new(source_addrs.iter().copied()))
+            },
+        };
+        others.push((name, looking_from(&place, config, clock)));
     }
+    if others.is_empty() {
+        return Ok(primary);
+    }
+    let mut together = ValidatorSet::new();
+    for validator in primary.iter() {
+        let perspective = |name: &PerspectiveName, it: &Arc<dyn Validator>| Perspective::new(name.clone(), it.clone());
+        let name = PRIMARY.parse().map_err(|error| StartError::new(format!("{PRIMARY}: {error}")))?;
+        let same = others.iter().filter_map(|(name, set)| Some(perspective(name, set.get(&validator.method())?)));
+        let quorum = Quorum::new(perspective(&name, validator), same, clock.clone())
+            .map_err(|error| StartError::new(format!("server.perspectives: {error}")))?;
+        together = together.with(match server.perspectives_may_fail {
+            Some(count) => quorum.may_fail(count),
+            None => quorum,
+        });
+    }
+    Ok(together)
+}
+
+/// The validators of one place.
+fn looking_from(place: &Place, config: &Config, clock: &Arc<dyn Clock>) -> ValidatorSet {
+    let server = &config.server;
     let policy = AddressPolicy::default()
         .allow(server.validation_allow_networks.iter().copied())
         .deny(server.validation_deny_networks.iter().copied());
-    let probe = Probe::new(addresses, TcpConnector, clock.clone(), policy);
-    let texts = dns.client(server.dns_resolver_addr)?;
+    let probe = Probe::new(place.addresses.clone(), place.connector.clone(), clock.clone(), policy);
     let http_01 = Http01::new(probe.clone(), server.http_validation_port)
         .with_redirects(server.http01_max_redirects, [server.tls_validation_port]);
-    let mut validators = ValidatorSet::new()
+    let validators = ValidatorSet::new()
         .with(http_01)
         .with(TlsAlpn01::new(probe, server.tls_validation_port))
-        .with(Dns01::new(texts.clone(), clock.clone()));
+        .with(Dns01::new(place.texts.clone(), clock.clone()));
     let issuer_domains = server.issuer_domains();
-    if !issuer_domains.is_empty() {
-        let texts = match server.dns_persist_resolver_addr {
-            Some(address) => dns.client(Some(address))?,
-            None => texts,
-        };
-        let prefix = AccountHashPrefix::under(config.base_url.as_str());
-        validators = validators.with(DnsPersist01::new(texts, clock, issuer_domains, prefix));
+    if issuer_domains.is_empty() {
+        return validators;
     }
-    Ok(validators)
+    let prefix = AccountHashPrefix::under(config.base_url.as_str());
+    validators.with(DnsPersist01::new(place.persistent_texts.clone(), clock.clone(), issuer_domains, prefix))
 }
 
 #[cfg(test)]
@@ -98,6 +155,53 @@ mod tests {
 
     use super::*;
     use crate::config::{Sources, load};
+
+    fn system_clock() -> Arc<dyn Clock> {
+        Arc::new(SystemClock)
+    }
+
+    /// The web server at 127.0.0.1 answers those rightly who come from there.
+    #[tokio::test]
+    async fn perspectives_probe_from_their_own_addresses() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let web = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = web.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((mut stream, peer)) = web.accept().await {
+                let body = if peer.ip().to_string() == "127.0.0.1" { "token.thumbprint" } else { "something else" };
+                let _ = stream.read(&mut [0; 4096]).await;
+                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        let directory = tempfile::tempdir().unwrap();
+        let text = format!(
+            "base_url = \"https://a.test\"\n[server]\nhttp_validation_port = {port}\n\
+             validation_allow_networks = [\"127.0.0.0/8\"]\ndns_resolver_addr = \"127.0.0.1:1\"\n\
+             address_resolver_addr = \"127.0.0.1:1\"\n[[server.perspectives]]\nname = \"elsewhere\"\n\
+             source_addrs = [\"127.0.0.2\"]\n",
+        );
+        let validate = async |text: &str| {
+            std::fs::write(directory.path().join("config.toml"), text).unwrap();
+            let sources = Sources { working_directory: directory.path().to_path_buf(), ..Sources::default() };
+            let validators = of(&load(&sources).unwrap().config, &system_clock()).unwrap();
+            let address = Identifier::ip("127.0.0.1").unwrap();
+            let request = ValidationRequest::with_key_authorization(address, "token.thumbprint".parse().unwrap());
+            let validator = validators.get(&ChallengeType::HTTP_01).unwrap();
+            validator.validate(&request, Deadline::after(Duration::from_secs(60))).await
+        };
+        let report = validate(&text).await;
+        assert!(!report.is_valid());
+        let story = report.to_string();
+        assert!(story.contains("from primary: valid\n") && story.contains("from elsewhere: invalid: "), "{story}");
+        let report = validate(&text.replace("127.0.0.2", "127.0.0.1")).await;
+        assert!(report.is_valid(), "{report}");
+        // Of two others one may fail.
+        let third = "[[server.perspectives]]\nname = \"third\"\nsource_addrs = [\"127.0.0.1\"]\n";
+        assert!(validate(&format!("{text}{third}")).await.is_valid());
+        let none = text.replace("[server]\n", "[server]\nperspectives_may_fail = 0\n");
+        assert!(!validate(&format!("{none}{third}")).await.is_valid());
+    }
 
     #[tokio::test]
     async fn every_validator_asks_the_forwarder() {
@@ -113,7 +217,7 @@ mod tests {
         );
         std::fs::write(directory.path().join("config.toml"), text).unwrap();
         let sources = Sources { working_directory: directory.path().to_path_buf(), ..Sources::default() };
-        let validators = of(&load(&sources).unwrap().config, Arc::new(SystemClock)).unwrap();
+        let validators = of(&load(&sources).unwrap().config, &system_clock()).unwrap();
         let mut asked = 0;
         for validator in validators.iter() {
             let identifier = Identifier::dns("www.corp.example").unwrap();

@@ -206,6 +206,12 @@ pub const KEYS: &[Key] = &[
         "How long a poll of a running validation waits for its end, in milliseconds; 0: not at all.",
     ),
     key(
+        "server.perspectives_may_fail",
+        Kind::Number,
+        None,
+        "How many of the other perspectives may fail. Absent: none of one, one of two to five, two of six and more.",
+    ),
+    key(
         "server.dns_forwarders",
         Kind::Tables,
         None,
@@ -228,6 +234,36 @@ pub const KEYS: &[Key] = &[
         Kind::Text,
         None,
         "Whether their answers are validated: off, or require-if-signed. Absent: off.",
+    ),
+    key(
+        "server.perspectives",
+        Kind::Tables,
+        None,
+        "Other places to validate from, beside this server's own, which must find control proved in any case.",
+    ),
+    key(
+        "server.perspectives.name",
+        Kind::Text,
+        None,
+        "What it is called towards operators and clients: letters, digits, \"-\", \".\" and \"_\". Required.",
+    ),
+    key(
+        "server.perspectives.source_addrs",
+        Kind::List,
+        None,
+        "This machine's addresses to probe from, one of each family: [\"192.0.2.7\", \"2001:db8::7\"]. Absent: as the system chooses.",
+    ),
+    key(
+        "server.perspectives.dns_resolver_addr",
+        Kind::Text,
+        None,
+        "Its DNS server of TXT records. Absent: the server's.",
+    ),
+    key(
+        "server.perspectives.address_resolver_addr",
+        Kind::Text,
+        None,
+        "Its DNS server of the addresses to probe. Absent: the server's.",
     ),
 ];
 

@@ -10,6 +10,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 
 use super::keys::{self, KEYS, Key, Kind};
 use super::{Config, trial};
+use crate::validators::PRIMARY;
 
 /// Where the configuration comes from. The environment is an argument, so that a test can have its own.
 #[derive(Clone, Debug, Default)]
@@ -389,6 +390,22 @@ fn check(config: &Config, merged: &Figment, file: Option<&Path>) -> Result<(), C
                 refuse(path, "the forwarder of zone \".\" leaves nothing to it; leave one of the two out");
             }
         }
+    }
+    for (index, perspective) in server.perspectives.iter().enumerate() {
+        let path = |key: &str| format!("server.perspectives.{index}.{key}");
+        let name = &perspective.name;
+        if name.to_string() == PRIMARY || server.perspectives.iter().take(index).any(|earlier| earlier.name == *name) {
+            refuse(&path("name"), &format!("{name} is the name of another perspective"));
+        }
+        let is_the_servers = perspective.source_addrs.is_empty()
+            && perspective.dns_resolver_addr.is_none()
+            && perspective.address_resolver_addr.is_none();
+        if is_the_servers {
+            refuse(&path("name"), "sees what the server itself sees; give it source_addrs or DNS servers of its own");
+        }
+    }
+    if server.perspectives_may_fail.is_some_and(|it| it >= server.perspectives.len()) {
+        refuse("server.perspectives_may_fail", "must be less than there are [[server.perspectives]]");
     }
     let is_validated = |dnssec: Dnssec| dnssec != Dnssec::Off;
     let is_any = is_validated(server.dnssec) || server.dns_forwarders.iter().any(|it| is_validated(it.dnssec));

@@ -263,6 +263,35 @@ fn dns_servers_come_from_the_file_or_from_variables() {
 }
 
 #[test]
+fn perspectives_are_told_apart() {
+    let with = |text: &str| {
+        let lines = lines(&format!("base_url = \"https://a.test\"\n{text}"), &[]);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        lines[0].clone()
+    };
+    let table = "[[server.perspectives]]\n";
+    assert_eq!(
+        with(&format!("{table}name = \"a b\"\ndns_resolver_addr = \"10.0.0.53\"\n")),
+        "config.toml line 3: server.perspectives.name: \"a b\": a perspective's name is 1 to 63 letters, digits, '-', '.' and '_'"
+    );
+    assert_eq!(
+        with(&format!("{table}name = \"primary\"\ndns_resolver_addr = \"10.0.0.53\"\n")),
+        "config.toml line 3: server.perspectives.name: primary is the name of another perspective"
+    );
+    assert_eq!(
+        with(&format!("{table}name = \"uplink-2\"\n")),
+        "config.toml line 3: server.perspectives.name: sees what the server itself sees; give it source_addrs or DNS servers of its own"
+    );
+    let two = format!("{table}name = \"a\"\nsource_addrs = [\"10.0.0.7\"]\n").repeat(2);
+    assert_eq!(with(&two), "config.toml line 6: server.perspectives.name: a is the name of another perspective");
+    let one = format!("{table}name = \"a\"\nsource_addrs = [\"10.0.0.7\"]\n");
+    assert_eq!(
+        with(&format!("[server]\nperspectives_may_fail = 1\n{one}")),
+        "config.toml line 3: server.perspectives_may_fail: must be less than there are [[server.perspectives]]"
+    );
+}
+
+#[test]
 fn a_variable_is_read_by_the_type_of_its_key() {
     let directory = tempfile::tempdir().unwrap();
     let variables = [
