@@ -404,7 +404,7 @@ fn check(config: &Config, merged: &Figment, file: Option<&Path>) -> Result<(), C
             refuse(&path("name"), "sees what the server itself sees; give it source_addrs or DNS servers of its own");
         }
     }
-    if server.perspectives_may_fail.is_some_and(|it| it >= server.perspectives.len()) {
+    if server.perspectives_may_fail.is_some_and(|it| it > 0 && it >= server.perspectives.len()) {
         refuse("server.perspectives_may_fail", "must be less than there are [[server.perspectives]]");
     }
     let is_validated = |dnssec: Dnssec| dnssec != Dnssec::Off;
