@@ -16,7 +16,8 @@ pub(crate) struct DnsHookArgs {
     verb: Verb,
     /// The record's name
     name: String,
-    /// One of its values
+    /// One of its values; a digest in base64url may begin with a hyphen
+    #[arg(allow_hyphen_values = true)]
     value: String,
 }
 
@@ -44,4 +45,23 @@ fn send(address: &str, order: &str) -> std::io::Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::DnsHookArgs;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        hook: DnsHookArgs,
+    }
+
+    #[test]
+    fn a_value_may_begin_with_a_hyphen() {
+        let Cli { hook } = Cli::try_parse_from(["dns-hook", "add", "_acme-challenge.a.test", "-pQ_"]).unwrap();
+        assert_eq!(hook.value, "-pQ_");
+    }
 }
