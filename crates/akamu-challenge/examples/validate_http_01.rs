@@ -22,8 +22,7 @@ async fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let [name, token, thumbprint] = arguments.as_slice() else {
         return Err("give a name, a token and a thumbprint".into());
     };
-    let kind = if name.parse::<std::net::IpAddr>().is_ok() { "ip" } else { "dns" };
-    let identifier = Identifier::parse(kind, name)?;
+    let identifier: Identifier = name.parse()?;
     let key_authorization = KeyAuthorization::new(&token.parse()?, &thumbprint.parse()?);
 
     // Where a CA may be sent to is the CA's decision: this one goes to the public Internet alone.

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 use serde::Serialize;
 use serde::ser::{SerializeStruct as _, Serializer};
@@ -179,6 +180,15 @@ fn check_label(label: &str, position: usize) -> Result<(), IdentifierError> {
 impl fmt::Display for DnsName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Reads an identifier as people write it, without its type: an address where it is one, else a name or a wildcard.
+impl FromStr for Identifier {
+    type Err = IdentifierError;
+
+    fn from_str(text: &str) -> Result<Self, IdentifierError> {
+        if text.parse::<IpAddr>().is_ok() { Self::ip(text) } else { Self::dns(text) }
     }
 }
 

@@ -80,8 +80,7 @@ impl Question {
     }
 
     fn identifier(&self) -> Result<Identifier, QuestionError> {
-        let kind = if self.name.parse::<std::net::IpAddr>().is_ok() { "ip" } else { "dns" };
-        Identifier::parse(kind, &self.name).map_err(|error| QuestionError::Name { name: self.name.clone(), error })
+        self.name.parse().map_err(|error| QuestionError::Name { name: self.name.clone(), error })
     }
 
     /// Whether something that could be found was given.

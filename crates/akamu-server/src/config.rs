@@ -21,6 +21,7 @@ use serde::Deserialize;
 pub use dns::{DnsForwarder, DnsServer};
 pub use keys::{KEYS, Key, Kind};
 pub use load::{ConfigError, Loaded, Sources, load};
+pub(crate) use perspective::PRIMARY;
 pub use perspective::PerspectiveConfig;
 pub use show::show;
 pub use trial::TRIAL_DIR;

@@ -51,11 +51,7 @@ pub(crate) fn names(host: &str) -> Result<Vec<Identifier>, StartError> {
         let localhost = Identifier::dns(host).map_err(|error| StartError::new(format!("base_url: {error}")))?;
         return Ok([localhost].into_iter().chain(loopback.map(Identifier::Ip)).collect());
     }
-    let name = match host.parse::<IpAddr>() {
-        Ok(address) => Ok(Identifier::Ip(address)),
-        Err(_) => Identifier::dns(host),
-    };
-    name.map(|it| vec![it]).map_err(|error| StartError::new(format!("base_url: the host {host:?}: {error}")))
+    host.parse().map(|it| vec![it]).map_err(|error| StartError::new(format!("base_url: the host {host:?}: {error}")))
 }
 
 fn provider() -> Arc<CryptoProvider> {

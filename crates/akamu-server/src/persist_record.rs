@@ -103,8 +103,7 @@ impl Wish {
     }
 
     fn identifier(&self) -> Result<Identifier, WishError> {
-        let kind = if self.name.parse::<std::net::IpAddr>().is_ok() { "ip" } else { "dns" };
-        Identifier::parse(kind, &self.name).map_err(|error| WishError::Name { name: self.name.clone(), error })
+        self.name.parse().map_err(|error| WishError::Name { name: self.name.clone(), error })
     }
 
     fn until(&self, now: Timestamp) -> Result<Option<Timestamp>, WishError> {

@@ -9,7 +9,7 @@ use akamu_challenge::{
     TrustAnchorError, TrustAnchors, Validator, ValidatorSet,
 };
 
-use crate::config::{Config, DnsForwarder, DnsServer, PerspectiveConfig, ServerConfig};
+use crate::config::{Config, DnsForwarder, DnsServer, PRIMARY, PerspectiveConfig, ServerConfig};
 use crate::start::StartError;
 
 /// What the DNS clients have in common.
@@ -58,9 +58,6 @@ fn trust_anchors(file: Option<&Path>) -> Result<TrustAnchors, StartError> {
     text.parse().map_err(|error: TrustAnchorError| refuse(error.to_string()))
 }
 
-/// The name of the server's own perspective, where there are others.
-pub(crate) const PRIMARY: &str = "primary";
-
 /// A place to look from.
 struct Place {
     addresses: Arc<dyn Resolver>,
@@ -79,25 +76,35 @@ pub(crate) fn of(config: &Config, clock: &Arc<dyn Clock>) -> Result<ValidatorSet
         let client: Arc<dyn Resolver> = Arc::new(dns.client(address)?);
         Ok(if config.trial { Arc::new(LocalhostResolver(client)) } else { client })
     };
+    let texts = dns.client(server.dns_resolver_addr)?;
     let own = Place {
         addresses: addresses(server.address_resolver_addr)?,
-        texts: dns.client(server.dns_resolver_addr)?,
-        persistent_texts: dns.client(server.dns_persist_resolver_addr.or(server.dns_resolver_addr))?,
+        // Clones know together which servers do not answer.
+        persistent_texts: match server.dns_persist_resolver_addr {
+            Some(_) => dns.client(server.dns_persist_resolver_addr)?,
+            None => texts.clone(),
+        },
+        texts,
         connector: Arc::new(TcpConnector),
     };
     let primary = looking_from(&own, config, clock);
     let mut others = Vec::new();
     for perspective in &server.perspectives {
         let PerspectiveConfig { name, source_addrs, dns_resolver_addr, address_resolver_addr } = perspective;
-        let client =
-            |default: &DnsClient| dns_resolver_addr.map_or_else(|| Ok(default.clone()), |it| dns.client(Some(it)));
+        let (texts, persistent_texts) = match dns_resolver_addr {
+            Some(_) => {
+                let texts = dns.client(*dns_resolver_addr)?;
+                (texts.clone(), texts)
+            }
+            None => (own.texts.clone(), own.persistent_texts.clone()),
+        };
         let place = Place {
             addresses: match address_resolver_addr {
                 Some(_) => addresses(*address_resolver_addr)?,
                 None => own.addresses.clone(),
             },
-            texts: client(&own.texts)?,
-            persistent_texts: client(&own.persistent_texts)?,
+            texts,
+            persistent_texts,
             connector: if source_addrs.is_empty() {
                 own.connector.clone()
             } else {

@@ -9,8 +9,7 @@ use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
 use super::keys::{self, KEYS, Key, Kind};
-use super::{Config, trial};
-use crate::validators::PRIMARY;
+use super::{Config, PRIMARY, trial};
 
 /// Where the configuration comes from. The environment is an argument, so that a test can have its own.
 #[derive(Clone, Debug, Default)]

@@ -8,6 +8,9 @@ use serde::{Deserialize, Deserializer};
 
 use super::DnsServer;
 
+/// The name of the server's own perspective, where there are others.
+pub(crate) const PRIMARY: &str = "primary";
+
 /// `[[server.perspectives]]`
 #[derive(Clone, Debug, Deserialize)]
 #[expect(missing_docs, reason = "each key is explained once, in KEYS")]
