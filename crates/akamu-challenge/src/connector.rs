@@ -10,6 +10,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+#[cfg(feature = "net")]
+use crate::source_addresses::SourceAddresses;
+
 /// A connection, whatever carries it.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -51,7 +54,7 @@ impl Connector for TcpConnector {
 #[cfg(feature = "net")]
 #[derive(Clone, Debug)]
 pub struct SourceConnector {
-    sources: Vec<IpAddr>,
+    sources: SourceAddresses,
 }
 
 #[cfg(feature = "net")]
@@ -59,7 +62,7 @@ impl SourceConnector {
     /// Connects from the first of `sources` that is of the peer's family. Without one the connection fails
     /// ([`io::ErrorKind::AddrNotAvailable`]).
     pub fn new(sources: impl IntoIterator<Item = IpAddr>) -> Self {
-        Self { sources: sources.into_iter().collect() }
+        Self { sources: SourceAddresses::new(sources) }
     }
 }
 
@@ -67,12 +70,7 @@ impl SourceConnector {
 #[async_trait]
 impl Connector for SourceConnector {
     async fn connect(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
-        let source = self.sources.iter().find(|it| it.is_ipv4() == address.is_ipv4());
-        let source = source.ok_or(io::ErrorKind::AddrNotAvailable)?;
-        let is_ipv4 = address.is_ipv4();
-        let socket = if is_ipv4 { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
-        socket.bind(SocketAddr::new(*source, 0))?;
-        let stream = socket.connect(address).await?;
+        let stream = self.sources.connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Box::new(stream))
     }

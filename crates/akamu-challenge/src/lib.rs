@@ -13,6 +13,8 @@ mod perspective;
 mod probe;
 mod report;
 mod resolver;
+#[cfg(feature = "net")]
+mod source_addresses;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tls_alpn_01;

@@ -36,4 +36,10 @@ impl Probe {
             permits: Arc::new(ConnectionPermits::new(CONNECTIONS_PER_ADDRESS)),
         }
     }
+
+    /// The same probe from another place: clock, policy and the limit of connections to one address are shared.
+    #[must_use]
+    pub fn elsewhere(&self, resolver: impl Resolver + 'static, connector: impl Connector + 'static) -> Self {
+        Self { resolver: Arc::new(resolver), connector: Arc::new(connector), ..self.clone() }
+    }
 }

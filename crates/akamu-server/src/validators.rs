@@ -1,5 +1,6 @@
 //! The challenge types that the configuration asks for, with the real network.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::start::StartError;
 struct Dns {
     dnssec: Dnssec,
     forwarders: Vec<Forwarder>,
+    forwarder_addrs: Vec<SocketAddr>,
     /// Whether the forwarders answer for every name.
     forwards_all: bool,
     trust_anchors: TrustAnchors,
@@ -28,6 +30,7 @@ impl Dns {
         Ok(Self {
             dnssec: server.dnssec,
             forwarders: server.dns_forwarders.iter().map(forwarder).collect(),
+            forwarder_addrs: server.dns_forwarders.iter().flat_map(|it| &it.addrs).map(|it| it.0).collect(),
             forwards_all: server.dns_forwarders.iter().any(|it| it.zone.is_root()),
             trust_anchors: trust_anchors(server.dnssec_trust_anchor_file.as_deref())?,
             clock,
@@ -49,6 +52,23 @@ impl Dns {
             .with_trust_anchors(self.trust_anchors.clone())
             .with_clock(self.clock.clone()))
     }
+
+    /// The client as this perspective has it.
+    fn asked_from(&self, perspective: &PerspectiveConfig, client: DnsClient) -> Result<DnsClient, StartError> {
+        let PerspectiveConfig { name, source_addrs, .. } = perspective;
+        if source_addrs.is_empty() {
+            return Ok(client);
+        }
+        let is_reached = |it: &SocketAddr| source_addrs.iter().any(|source| source.is_ipv4() == it.is_ipv4());
+        if let Some(server) = client.servers().iter().chain(&self.forwarder_addrs).find(|it| !is_reached(it)) {
+            let family = if server.is_ipv4() { "IPv4" } else { "IPv6" };
+            return Err(StartError::new(format!(
+                "server.perspectives: {name} asks the DNS server {server}, and has no {family} address to ask from; \
+                 add one to its source_addrs"
+            )));
+        }
+        Ok(client.with_sources(source_addrs.iter().copied()))
+    }
 }
 
 fn trust_anchors(file: Option<&Path>) -> Result<TrustAnchors, StartError> {
@@ -60,56 +80,56 @@ fn trust_anchors(file: Option<&Path>) -> Result<TrustAnchors, StartError> {
 
 /// A place to look from.
 struct Place {
-    addresses: Arc<dyn Resolver>,
+    /// For http-01 and tls-alpn-01.
+    probe: Probe,
     /// For dns-01.
     texts: DnsClient,
     /// For dns-persist-01.
     persistent_texts: DnsClient,
-    connector: Arc<dyn Connector>,
 }
 
 /// The validators of a configuration.
 pub(crate) fn of(config: &Config, clock: &Arc<dyn Clock>) -> Result<ValidatorSet, StartError> {
     let server = &config.server;
     let dns = Dns::of(server, clock.clone())?;
-    let addresses = |address: Option<DnsServer>| -> Result<Arc<dyn Resolver>, StartError> {
-        let client: Arc<dyn Resolver> = Arc::new(dns.client(address)?);
-        Ok(if config.trial { Arc::new(LocalhostResolver(client)) } else { client })
+    let named = |client: &DnsClient| -> Arc<dyn Resolver> {
+        if config.trial { Arc::new(LocalhostResolver(client.clone())) } else { Arc::new(client.clone()) }
     };
+    let addresses = dns.client(server.address_resolver_addr)?;
     let texts = dns.client(server.dns_resolver_addr)?;
+    let policy = AddressPolicy::default()
+        .allow(server.validation_allow_networks.iter().copied())
+        .deny(server.validation_deny_networks.iter().copied());
     let own = Place {
-        addresses: addresses(server.address_resolver_addr)?,
+        probe: Probe::new(named(&addresses), TcpConnector, clock.clone(), policy),
         // Clones know together which servers do not answer.
         persistent_texts: match server.dns_persist_resolver_addr {
             Some(_) => dns.client(server.dns_persist_resolver_addr)?,
             None => texts.clone(),
         },
         texts,
-        connector: Arc::new(TcpConnector),
     };
     let primary = looking_from(&own, config, clock);
     let mut others = Vec::new();
     for perspective in &server.perspectives {
         let PerspectiveConfig { name, source_addrs, dns_resolver_addr, address_resolver_addr } = perspective;
-        let (texts, persistent_texts) = match dns_resolver_addr {
-            Some(_) => {
-                let texts = dns.client(*dns_resolver_addr)?;
-                (texts.clone(), texts)
-            }
-            None => (own.texts.clone(), own.persistent_texts.clone()),
+        let client = |address: Option<DnsServer>, servers: &DnsClient| {
+            let client = if address.is_some() { dns.client(address)? } else { servers.clone() };
+            dns.asked_from(perspective, client)
         };
+        let connector: Arc<dyn Connector> = if source_addrs.is_empty() {
+            Arc::new(TcpConnector)
+        } else {
+            Arc::new(SourceConnector::new(source_addrs.iter().copied()))
+        };
+        let texts = client(*dns_resolver_addr, &own.texts)?;
         let place = Place {
-            addresses: match address_resolver_addr {
-                Some(_) => addresses(*address_resolver_addr)?,
-                None => own.addresses.clone(),
+            probe: own.probe.elsewhere(named(&client(*address_resolver_addr, &addresses)?), connector),
+            persistent_texts: match dns_resolver_addr {
+                Some(_) => texts.clone(),
+                None => client(None, &own.persistent_texts)?,
             },
             texts,
-            persistent_texts,
-            connector: if source_addrs.is_empty() {
-                own.connector.clone()
-            } else {
-                Arc::new(SourceConnector::new(source_addrs.iter().copied()))
-            },
         };
         others.push((name, looking_from(&place, config, clock)));
     }
@@ -134,15 +154,11 @@ pub(crate) fn of(config: &Config, clock: &Arc<dyn Clock>) -> Result<ValidatorSet
 /// The validators of one place.
 fn looking_from(place: &Place, config: &Config, clock: &Arc<dyn Clock>) -> ValidatorSet {
     let server = &config.server;
-    let policy = AddressPolicy::default()
-        .allow(server.validation_allow_networks.iter().copied())
-        .deny(server.validation_deny_networks.iter().copied());
-    let probe = Probe::new(place.addresses.clone(), place.connector.clone(), clock.clone(), policy);
-    let http_01 = Http01::new(probe.clone(), server.http_validation_port)
+    let http_01 = Http01::new(place.probe.clone(), server.http_validation_port)
         .with_redirects(server.http01_max_redirects, [server.tls_validation_port]);
     let validators = ValidatorSet::new()
         .with(http_01)
-        .with(TlsAlpn01::new(probe, server.tls_validation_port))
+        .with(TlsAlpn01::new(place.probe.clone(), server.tls_validation_port))
         .with(Dns01::new(place.texts.clone(), clock.clone()));
     let issuer_domains = server.issuer_domains();
     if issuer_domains.is_empty() {
@@ -208,6 +224,32 @@ mod tests {
         assert!(validate(&format!("{text}{third}")).await.is_valid());
         let none = text.replace("[server]\n", "[server]\nperspectives_may_fail = 0\n");
         assert!(!validate(&format!("{none}{third}")).await.is_valid());
+    }
+
+    #[test]
+    fn a_perspective_needs_a_source_address_of_its_dns_servers_family() {
+        let directory = tempfile::tempdir().unwrap();
+        let start = |forwarder: &str, sources: &str| {
+            let text = format!(
+                "base_url = \"https://a.test\"\n[server]\ndns_resolver_addr = \"127.0.0.1:1\"\n\
+                 address_resolver_addr = \"127.0.0.1:1\"\n[[server.dns_forwarders]]\nzone = \"corp.example\"\n\
+                 addrs = [\"{forwarder}\"]\n[[server.perspectives]]\nname = \"elsewhere\"\nsource_addrs = [{sources}]\n"
+            );
+            std::fs::write(directory.path().join("config.toml"), text).unwrap();
+            let sources = Sources { working_directory: directory.path().to_path_buf(), ..Sources::default() };
+            of(&load(&sources).unwrap().config, &system_clock()).map(|_| ()).map_err(|error| error.to_string())
+        };
+        assert_eq!(start("10.0.0.53", "\"10.0.0.7\""), Ok(()));
+        assert_eq!(start("fd00::53", "\"10.0.0.7\", \"fd00::7\""), Ok(()));
+        assert_eq!(
+            start("10.0.0.53", "\"fd00::7\""),
+            Err(
+                "server.perspectives: elsewhere asks the DNS server 127.0.0.1:1, and has no IPv4 address to ask from; \
+                 add one to its source_addrs"
+                    .to_owned()
+            )
+        );
+        assert!(start("fd00::53", "\"10.0.0.7\"").unwrap_err().contains("the DNS server [fd00::53]:53"));
     }
 
     #[tokio::test]

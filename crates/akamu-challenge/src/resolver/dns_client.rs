@@ -20,6 +20,7 @@ use hickory_net::proto::op::{Message, ResponseCode};
 use hickory_net::proto::rr::{DNSClass, Name, RData, RecordType};
 
 use super::{Lookup, LookupError, Resolver, TxtRecord};
+use crate::source_addresses::SourceAddresses;
 use crate::{Clock, Deadline, Event, Excerpt, SystemClock};
 
 mod dnssec;
@@ -51,6 +52,7 @@ const MAX_CNAMES: usize = 10;
 pub struct DnsClient {
     default: Arc<Servers>,
     forwarders: Arc<[Forwarder]>,
+    sources: SourceAddresses,
     trust_anchors: Arc<TrustAnchors>,
     clock: Arc<dyn Clock>,
 }
@@ -83,6 +85,7 @@ impl DnsClient {
         Self {
             default: Arc::new(Servers::new(servers, Dnssec::Off)),
             forwarders: Arc::default(),
+            sources: SourceAddresses::default(),
             trust_anchors: Arc::default(),
             clock: Arc::new(SystemClock),
         }
@@ -110,14 +113,14 @@ impl DnsClient {
     /// Whether the answers of these servers are validated. Forwarders have settings of their own.
     #[must_use]
     pub fn with_dnssec(self, dnssec: Dnssec) -> Self {
-        let default = Arc::new(Servers::new(self.default.addresses().iter().copied(), dnssec));
-        Self { default, ..self }
+        Self { default: Arc::new(self.default.with_dnssec(dnssec)), ..self }
     }
 
     /// Names in a forwarder's zone are asked of its servers; the longest zone that holds a name decides.
     #[must_use]
     pub fn with_forwarders(self, forwarders: impl IntoIterator<Item = Forwarder>) -> Self {
-        Self { forwarders: forwarders.into_iter().collect(), ..self }
+        let from_there = |it: Forwarder| if self.sources.is_any() { it } else { it.with_sources(&self.sources) };
+        Self { forwarders: forwarders.into_iter().map(from_there).collect(), ..self }
     }
 
     /// Where chains of trust begin, other than at the root's keys of 2017 and 2024.
@@ -130,6 +133,19 @@ impl DnsClient {
     #[must_use]
     pub fn with_clock(self, clock: impl Clock + 'static) -> Self {
         Self { clock: Arc::new(clock), ..self }
+    }
+
+    /// Asks from these addresses of this machine: each server, a forwarder's too, from the first that is of its family.
+    /// Without one it is [`LookupError::Unreachable`] ([`io::ErrorKind::AddrNotAvailable`]).
+    #[must_use]
+    pub fn with_sources(self, sources: impl IntoIterator<Item = IpAddr>) -> Self {
+        let sources = SourceAddresses::new(sources);
+        Self {
+            default: Arc::new(self.default.with_sources(&sources)),
+            forwarders: self.forwarders.iter().cloned().map(|it| it.with_sources(&sources)).collect(),
+            sources,
+            ..self
+        }
     }
 
     /// The servers of names outside all forwarders' zones, in the order in which they are asked.

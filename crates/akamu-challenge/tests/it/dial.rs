@@ -224,6 +224,23 @@ fn an_address_gets_thirty_two_connections_at_once_and_waiting_ends_at_the_deadli
 }
 
 #[test]
+fn the_places_that_a_probe_looks_from_share_the_connections_to_an_address() {
+    run(async {
+        let setting = Setting::of_example_com(&["10.0.0.80"]);
+        setting.network.serve(at("10.0.0.80"), |peer| async move {
+            std::future::pending::<()>().await;
+            drop(peer);
+        });
+        let here = Http01::new(setting.probe.clone(), 80);
+        let there = Http01::new(setting.probe.elsewhere(setting.names.clone(), setting.network.clone()), 80);
+        let request = example_com();
+        let deadline = Deadline::after(Duration::from_secs(10));
+        join_all((0..20).flat_map(|_| [&here, &there]).map(|it| it.validate(&request, deadline))).await;
+        assert_eq!(setting.network.dialled().len(), 32);
+    });
+}
+
+#[test]
 fn a_permit_goes_to_the_next_when_an_exchange_is_over() {
     run(async {
         let setting = Setting::of_example_com(&["10.0.0.80"]);

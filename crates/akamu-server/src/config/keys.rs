@@ -251,7 +251,7 @@ pub const KEYS: &[Key] = &[
         "server.perspectives.source_addrs",
         Kind::List,
         None,
-        "This machine's addresses to probe from, one of each family: [\"192.0.2.7\", \"2001:db8::7\"]. Absent: as the system chooses.",
+        "This machine's addresses to ask the DNS and to probe from, one of each family: [\"192.0.2.7\", \"2001:db8::7\"]. Absent: as the system chooses.",
     ),
     key(
         "server.perspectives.dns_resolver_addr",

@@ -396,6 +396,10 @@ fn check(config: &Config, merged: &Figment, file: Option<&Path>) -> Result<(), C
         if name.to_string() == PRIMARY || server.perspectives.iter().take(index).any(|earlier| earlier.name == *name) {
             refuse(&path("name"), &format!("{name} is the name of another perspective"));
         }
+        let of_ipv4 = perspective.source_addrs.iter().filter(|it| it.is_ipv4()).count();
+        if of_ipv4 > 1 || perspective.source_addrs.len() - of_ipv4 > 1 {
+            refuse(&path("source_addrs"), "one IPv4 and one IPv6 address at most; give the others a perspective each");
+        }
         let is_the_servers = perspective.source_addrs.is_empty()
             && perspective.dns_resolver_addr.is_none()
             && perspective.address_resolver_addr.is_none();

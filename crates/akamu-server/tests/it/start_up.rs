@@ -284,6 +284,10 @@ fn perspectives_are_told_apart() {
     );
     let two = format!("{table}name = \"a\"\nsource_addrs = [\"10.0.0.7\"]\n").repeat(2);
     assert_eq!(with(&two), "config.toml line 6: server.perspectives.name: a is the name of another perspective");
+    assert_eq!(
+        with(&format!("{table}name = \"a\"\nsource_addrs = [\"10.0.0.7\", \"fd00::7\", \"10.0.0.8\"]\n")),
+        "config.toml line 4: server.perspectives.source_addrs: one IPv4 and one IPv6 address at most; give the others a perspective each"
+    );
     let one = format!("{table}name = \"a\"\nsource_addrs = [\"10.0.0.7\"]\n");
     assert_eq!(
         with(&format!("[server]\nperspectives_may_fail = 1\n{one}")),

@@ -5,16 +5,17 @@
 //! only, and a closed port is known at once instead of at the deadline.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use hickory_net::proto::op::{self, Edns, Message, ResponseCode};
 use hickory_net::proto::rr::{Name, RecordType};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
 use super::LookupError;
+use crate::source_addresses::SourceAddresses;
 
 /// The UDP payload that we say we take (EDNS, RFC 6891 §6.2.3): what reaches everyone without fragments.
 const MAX_PAYLOAD: u16 = 1232;
@@ -60,10 +61,8 @@ impl Query {
     }
 
     /// Sends the question again and again until the server answers; the caller sets the limit.
-    pub(super) async fn over_udp(&self, server: SocketAddr) -> Result<Reply, LookupError> {
-        let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let socket = UdpSocket::bind((any, 0)).await.map_err(unreachable)?;
-        socket.connect(server).await.map_err(unreachable)?;
+    pub(super) async fn over_udp(&self, server: SocketAddr, sources: &SourceAddresses) -> Result<Reply, LookupError> {
+        let socket = sources.socket_to(server).await.map_err(unreachable)?;
         let mut wait = FIRST_WAIT;
         loop {
             socket.send(&self.octets).await.map_err(unreachable)?;
@@ -85,16 +84,16 @@ impl Query {
     }
 
     /// Asks over a connection of its own.
-    pub(super) async fn over_tcp(&self, server: SocketAddr) -> Result<Reply, LookupError> {
-        let answer = self.exchange_over_tcp(server).await.map_err(unreachable)?;
+    pub(super) async fn over_tcp(&self, server: SocketAddr, sources: &SourceAddresses) -> Result<Reply, LookupError> {
+        let answer = self.exchange_over_tcp(server, sources).await.map_err(unreachable)?;
         self.read(&answer).unwrap_or(Err(LookupError::Malformed))
     }
 
-    async fn exchange_over_tcp(&self, server: SocketAddr) -> io::Result<Vec<u8>> {
+    async fn exchange_over_tcp(&self, server: SocketAddr, sources: &SourceAddresses) -> io::Result<Vec<u8>> {
         let length = u16::try_from(self.octets.len()).map_err(io::Error::other)?;
         let mut message = length.to_be_bytes().to_vec();
         message.extend_from_slice(&self.octets);
-        let mut stream = TcpStream::connect(server).await?;
+        let mut stream = sources.connect(server).await?;
         stream.write_all(&message).await?;
         let mut answer = vec![0; usize::from(stream.read_u16().await?)];
         stream.read_exact(&mut answer).await?;

@@ -9,6 +9,7 @@ use hickory_net::proto::rr::Name;
 
 use super::Dnssec;
 use super::servers::Servers;
+use crate::source_addresses::SourceAddresses;
 
 /// A zone by its name: that name and every one below it; `.` is all names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +64,10 @@ impl Forwarder {
     /// Sends questions about `zone` to these servers, in this order.
     pub fn new(zone: Zone, servers: impl IntoIterator<Item = SocketAddr>, dnssec: Dnssec) -> Self {
         Self { zone, servers: Arc::new(Servers::new(servers, dnssec)) }
+    }
+
+    pub(super) fn with_sources(self, sources: &SourceAddresses) -> Self {
+        Self { servers: Arc::new(self.servers.with_sources(sources)), ..self }
     }
 }
 

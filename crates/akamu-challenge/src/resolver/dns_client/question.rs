@@ -12,6 +12,7 @@ use super::LookupError;
 use super::exchange::{Query, Reply};
 use super::steps::Steps;
 use crate::report::millis;
+use crate::source_addresses::SourceAddresses;
 use crate::{Deadline, Event, Excerpt};
 
 /// How many records of one answer stand in the report.
@@ -21,6 +22,7 @@ const MAX_SHOWN: usize = 16;
 #[derive(Clone, Copy)]
 pub(super) struct Question<'a> {
     pub(super) server: SocketAddr,
+    pub(super) sources: &'a SourceAddresses,
     pub(super) name: &'a Name,
     pub(super) record_type: RecordType,
     /// Whether signatures are wanted too (DO, RFC 4035 §3.2.1).
@@ -46,9 +48,9 @@ impl Question<'_> {
     /// Over UDP and, where the answer was truncated, over TCP.
     async fn exchange(self, with_edns: bool, deadline: Deadline, steps: &Steps) -> Result<Message, LookupError> {
         let query = Query::new(self.name, self.record_type, with_edns, self.signatures)?;
-        let mut reply = self.recorded("UDP", query.over_udp(self.server), deadline, steps).await?;
+        let mut reply = self.recorded("UDP", query.over_udp(self.server, self.sources), deadline, steps).await?;
         if let Reply::Truncated = reply {
-            reply = self.recorded("TCP", query.over_tcp(self.server), deadline, steps).await?;
+            reply = self.recorded("TCP", query.over_tcp(self.server, self.sources), deadline, steps).await?;
         }
         match reply {
             Reply::Whole(message) => Ok(message),

@@ -12,6 +12,7 @@ use super::question::Question;
 use super::steps::Steps;
 use super::{Dnssec, LookupError, more_telling};
 use crate::Deadline;
+use crate::source_addresses::SourceAddresses;
 
 /// How long a server that did not answer in its share of the time is asked after the others.
 const REST: Duration = Duration::from_secs(30);
@@ -21,6 +22,7 @@ const REST: Duration = Duration::from_secs(30);
 pub(super) struct Servers {
     addresses: Box<[SocketAddr]>,
     pub(super) dnssec: Dnssec,
+    sources: SourceAddresses,
     /// Until when each is asked last.
     rests_until: Mutex<Box<[Option<Instant>]>>,
 }
@@ -29,7 +31,16 @@ impl Servers {
     pub(super) fn new(addresses: impl IntoIterator<Item = SocketAddr>, dnssec: Dnssec) -> Self {
         let addresses: Box<[_]> = addresses.into_iter().collect();
         let rests_until = Mutex::new(vec![None; addresses.len()].into());
-        Self { addresses, dnssec, rests_until }
+        Self { addresses, dnssec, sources: SourceAddresses::default(), rests_until }
+    }
+
+    pub(super) fn with_dnssec(&self, dnssec: Dnssec) -> Self {
+        Self { sources: self.sources.clone(), ..Self::new(self.addresses.iter().copied(), dnssec) }
+    }
+
+    /// The same servers, asked from these addresses: whether they answer there is not known yet.
+    pub(super) fn with_sources(&self, sources: &SourceAddresses) -> Self {
+        Self { sources: sources.clone(), ..Self::new(self.addresses.iter().copied(), self.dnssec) }
     }
 
     pub(super) fn addresses(&self) -> &[SocketAddr] {
@@ -51,7 +62,8 @@ impl Servers {
             if share.has_passed() {
                 break;
             }
-            let answer = Question { server, name, record_type, signatures }.ask(share, steps).await;
+            let question = Question { server, sources: &self.sources, name, record_type, signatures };
+            let answer = question.ask(share, steps).await;
             self.remember(index, matches!(answer, Err(LookupError::Timeout)));
             match (answer, failure.take()) {
                 (Ok(answer), _) => return Ok(answer),

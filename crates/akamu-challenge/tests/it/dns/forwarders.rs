@@ -1,6 +1,7 @@
 //! Who is asked about which name, and who is asked last after a silence.
 
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use akamu_challenge::{DnsClient, Dnssec, Forwarder, LookupError, Resolver as _};
@@ -9,7 +10,7 @@ use hickory_server::proto::op::ResponseCode;
 use hickory_server::proto::rr::RecordType;
 
 use super::client::{alias, deadline, found, steps, texts, with_frozen_clock};
-use super::server::{Answer, TestServer, address, record};
+use super::server::{Answer, TestServer, address, record, txt};
 
 fn forwarder(zone: &str, servers: &[&TestServer]) -> Forwarder {
     Forwarder::new(zone.parse().unwrap(), servers.iter().map(|it| it.address), Dnssec::Off)
@@ -163,5 +164,31 @@ fn where_all_servers_rest_all_are_asked() {
         let lookup = client.txt("b.example", deadline()).await;
         assert_eq!(texts(&lookup), ["awake"]);
         assert_eq!(steps(&lookup), ["b.example TXT UDP NOERROR"]);
+    });
+}
+
+#[test]
+fn every_server_is_asked_from_the_source_address_over_udp_and_tcp() {
+    with_frozen_clock(async {
+        let long = "x".repeat(200);
+        let records = (0..100).map(|_| record("a.example", txt(&[long.as_bytes()]))).collect();
+        let default = TestServer::with_txt(&[("a.example", Answer::records(records))]).await;
+        let inside = TestServer::with_txt(&[found("a.corp.example", "right")]).await;
+        let from_there = |it: DnsClient| it.with_sources(["::1".parse().unwrap(), "127.0.0.9".parse().unwrap()]);
+        let zones = || [forwarder("corp.example", &[&inside])];
+        let plain = DnsClient::new([default.address]);
+        // In whatever order the client is made.
+        for client in [
+            from_there(plain.clone().with_forwarders(zones())).with_dnssec(Dnssec::Off),
+            from_there(plain.clone()).with_forwarders(zones()),
+        ] {
+            assert_eq!(texts(&client.txt("a.example", deadline()).await).len(), 100);
+            assert_eq!(texts(&client.txt("a.corp.example", deadline()).await), ["right"]);
+        }
+        assert_eq!(default.asked_by(), ["127.0.0.9".parse::<IpAddr>().unwrap(); 4]);
+        assert_eq!(inside.asked_by(), ["127.0.0.9".parse::<IpAddr>().unwrap(); 2]);
+        let of_another_family = plain.with_sources(["::1".parse().unwrap()]);
+        let outcome = of_another_family.txt("a.example", deadline()).await.outcome;
+        assert_eq!(outcome, Err(LookupError::Unreachable(ErrorKind::AddrNotAvailable)));
     });
 }

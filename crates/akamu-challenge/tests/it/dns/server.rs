@@ -1,7 +1,7 @@
 //! A name server of scripted answers on loopback, over UDP and TCP at one port.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub(super) struct TestServer {
 
 struct State {
     answers: HashMap<(String, RecordType), Answer>,
-    asked: Mutex<Vec<String>>,
+    asked: Mutex<Vec<(String, IpAddr)>>,
     ignored: Notify,
 }
 
@@ -121,7 +121,12 @@ impl TestServer {
 
     /// Each question, as `name type`.
     pub(super) fn asked(&self) -> Vec<String> {
-        self.state.asked.lock().unwrap().clone()
+        self.state.asked.lock().unwrap().iter().map(|(question, _)| question.clone()).collect()
+    }
+
+    /// Who sent each question.
+    pub(super) fn asked_by(&self) -> Vec<IpAddr> {
+        self.state.asked.lock().unwrap().iter().map(|(_, source)| *source).collect()
     }
 
     /// Returns once a question has been met with silence.
@@ -136,7 +141,7 @@ impl RequestHandler for Handler {
         let question = request.queries.queries()[0].original();
         let name = question.name().to_ascii().trim_end_matches('.').to_owned();
         let kind = question.query_type();
-        self.0.asked.lock().unwrap().push(format!("{name} {kind}"));
+        self.0.asked.lock().unwrap().push((format!("{name} {kind}"), request.src().ip()));
         assert!(request.metadata.recursion_desired);
 
         let nxdomain = Answer::code(ResponseCode::NXDomain);
