@@ -15,6 +15,7 @@ mod python_package;
 mod server;
 mod stage;
 mod table;
+mod tls_files;
 mod trial;
 mod web_root;
 
@@ -124,7 +125,7 @@ fn run_on(
     outcomes: &mut Vec<Outcome>,
 ) -> Result<(), Failure> {
     let name_server = NameServer::start()?;
-    let server = Server::start(programs.server(), name_server.address(), url)?;
+    let server = Server::start(programs.server(), &name_server, url)?;
     println!("{database}: {}", server.directory_url());
     for Prepared { client, named } in clients.iter().filter(|it| it.client.databases.contains(&database)) {
         let stage = Stage::new(&server, &name_server, programs, client.name)?;

@@ -7,6 +7,8 @@ use std::process::Command;
 use super::client::{Client, Scenario};
 use super::database::Database;
 use super::stage::Stage;
+use super::tls_files::TlsFiles;
+use super::web_root::WebRoot;
 use crate::failure::{Context, Failure};
 use crate::packages::{Installing, Needed};
 use crate::process;
@@ -22,12 +24,19 @@ pub(super) const DEHYDRATED: Client = Client {
     databases: Database::BOTH,
     scenarios: &[
         Scenario { challenge: "http-01", does: "files, two names", run: http },
+        Scenario { challenge: "http-01", does: "a site that redirects to https", run: redirected },
         Scenario { challenge: "dns-01", does: "hook, wildcard and base", run: wildcard },
+        Scenario { challenge: "dns-01", does: "a forwarder's zone, its first server dead", run: forwarded },
         Scenario { challenge: "", does: "revoke, then on the CRL", run: revoke },
     ],
 };
 
+/// Where it puts files up.
+const WELL_KNOWN: &str = "web/.well-known/acme-challenge";
+
 const HTTP_NAMES: &[&str] = &["http.dehydrated.e2e.test", "two.dehydrated.e2e.test"];
+const MOVED_NAMES: &[&str] = &["moved.dehydrated.e2e.test"];
+const INNER_NAMES: &[&str] = &["dehydrated.corp.test", "*.dehydrated.corp.test"];
 const DNS_NAMES: &[&str] = &["dns.dehydrated.e2e.test", "*.dns.dehydrated.e2e.test"];
 
 fn version(_installing: Installing) -> Result<String, Failure> {
@@ -43,10 +52,10 @@ fn dehydrated(stage: &Stage<'_>) -> Result<Command, Failure> {
         "CA=\"{}\"\nBASEDIR=\"{}\"\nWELLKNOWN=\"{}\"\nCURL_OPTS=\"--cacert {}\"\nPRIVATE_KEY_RENEW=yes\n",
         stage.directory_url(),
         stage.path("base").display(),
-        stage.path("web").display(),
+        stage.path(WELL_KNOWN).display(),
         stage.root().display()
     );
-    for directory in ["base", "web"] {
+    for directory in ["base", WELL_KNOWN] {
         fs::create_dir_all(stage.path(directory)).context(|| format!("cannot make {directory}"))?;
     }
     fs::write(&config, text).context(|| "cannot write dehydrated's configuration".to_owned())?;
@@ -70,19 +79,36 @@ fn chain(stage: &Stage<'_>, alias: &str) -> PathBuf {
 
 fn http(stage: &Stage<'_>) -> Result<(), Failure> {
     stage.run(dehydrated(stage)?.args(["--register", "--accept-terms"]))?;
-    let _web = stage.web_root("web")?;
+    let _web = stage.web_root(WELL_KNOWN)?;
     stage.run(issue(stage, "http", HTTP_NAMES)?.args(["--challenge", "http-01"]))?;
     stage.check(&chain(stage, "http"), HTTP_NAMES).map(drop)
 }
 
+fn redirected(stage: &Stage<'_>) -> Result<(), Failure> {
+    let _site = WebRoot::redirecting(stage.http_port(), stage.tls_port())?;
+    let _files = TlsFiles::start(stage.tls_port(), &stage.path("web"))?;
+    stage.run(issue(stage, "moved", MOVED_NAMES)?.args(["--challenge", "http-01"]))?;
+    stage.check(&chain(stage, "moved"), MOVED_NAMES).map(drop)
+}
+
 fn wildcard(stage: &Stage<'_>) -> Result<(), Failure> {
+    stage.run(&mut issue_by_dns(stage, "dns", DNS_NAMES)?)?;
+    stage.check(&chain(stage, "dns"), DNS_NAMES).map(drop)
+}
+
+fn forwarded(stage: &Stage<'_>) -> Result<(), Failure> {
+    stage.run(&mut issue_by_dns(stage, "inner", INNER_NAMES)?)?;
+    stage.check(&chain(stage, "inner"), INNER_NAMES).map(drop)
+}
+
+fn issue_by_dns(stage: &Stage<'_>, alias: &str, names: &[&str]) -> Result<Command, Failure> {
     let hook = "case $1 in\n\
                 deploy_challenge) $DNS add \"_acme-challenge.$2\" \"$4\" ;;\n\
                 clean_challenge) $DNS remove \"_acme-challenge.$2\" \"$4\" ;;\n\
                 esac\n";
-    let hook = stage.script("hook", hook)?;
-    stage.run(issue(stage, "dns", DNS_NAMES)?.args(["--challenge", "dns-01", "--hook"]).arg(hook))?;
-    stage.check(&chain(stage, "dns"), DNS_NAMES).map(drop)
+    let mut command = issue(stage, alias, names)?;
+    command.args(["--challenge", "dns-01", "--hook"]).arg(stage.script("hook", hook)?);
+    Ok(command)
 }
 
 fn revoke(stage: &Stage<'_>) -> Result<(), Failure> {

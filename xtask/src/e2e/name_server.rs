@@ -1,6 +1,7 @@
 //! The DNS of the real clients' tests: a name server on loopback whose TXT records the clients' hooks set.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,13 +20,17 @@ use tokio::runtime::Runtime;
 
 use crate::failure::{Context, Failure};
 
-/// Every name under this one has loopback's address; no other name exists.
-pub(super) const ZONE: &str = "e2e.test";
+/// Every name under this one has loopback's address; no other name exists, for who asks the name server.
+const ZONE: &str = "e2e.test";
+
+/// The same for who asks it at its inner address, as in a network whose names exist inside alone.
+pub(super) const INNER_ZONE: &str = "corp.test";
 
 /// A running name server; it ends when dropped.
 #[derive(Debug)]
 pub(super) struct NameServer {
     address: SocketAddr,
+    inner_address: SocketAddr,
     control: SocketAddr,
     _runtime: Runtime,
 }
@@ -39,13 +44,23 @@ impl NameServer {
         let starting = || "cannot start the name server".to_owned();
         let runtime = Runtime::new().context(starting)?;
         let records = Arc::new(Records::default());
-        let (address, control) = runtime.block_on(serve(records)).context(starting)?;
-        Ok(Self { address, control, _runtime: runtime })
+        let served: io::Result<_> = runtime.block_on(async {
+            let address = serve(ZONE, &records).await?;
+            let inner_address = serve(INNER_ZONE, &records).await?;
+            Ok((address, inner_address, take_orders(records).await?))
+        });
+        let (address, inner_address, control) = served.context(starting)?;
+        Ok(Self { address, inner_address, control, _runtime: runtime })
     }
 
     /// Where it answers questions, over UDP and TCP.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it answers for the inner zone, and for no other.
+    pub(super) fn inner_address(&self) -> SocketAddr {
+        self.inner_address
     }
 
     /// Where it takes orders from [`super::dns_hook`].
@@ -54,9 +69,8 @@ impl NameServer {
     }
 }
 
-async fn serve(records: Arc<Records>) -> std::io::Result<(SocketAddr, SocketAddr)> {
-    let control = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let control_address = control.local_addr()?;
+/// Answers for the names of `zone`, until the runtime ends.
+async fn serve(zone: &'static str, records: &Arc<Records>) -> io::Result<SocketAddr> {
     let (udp, tcp) = loop {
         let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         // The same port may be taken for TCP.
@@ -65,21 +79,27 @@ async fn serve(records: Arc<Records>) -> std::io::Result<(SocketAddr, SocketAddr
         }
     };
     let address = udp.local_addr()?;
-    let mut server = Server::new(Answers(Arc::clone(&records)));
+    let mut server = Server::new(Answers { zone, records: Arc::clone(records) });
     server.register_socket(udp);
     server.register_listener(tcp, Duration::from_secs(60), 32);
+    tokio::spawn(async move { server.block_until_done().await });
+    Ok(address)
+}
+
+/// Lets the hooks change the records, until the runtime ends.
+async fn take_orders(records: Arc<Records>) -> io::Result<SocketAddr> {
+    let control = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let address = control.local_addr()?;
     tokio::spawn(async move {
-        // It stops answering when it is dropped.
-        let _server = server;
         while let Ok((stream, _)) = control.accept().await {
             tokio::spawn(obey(stream, Arc::clone(&records)));
         }
     });
-    Ok((address, control_address))
+    Ok(address)
 }
 
 /// Reads one order and answers `ok` once it is carried out.
-async fn obey(stream: TcpStream, records: Arc<Records>) -> std::io::Result<()> {
+async fn obey(stream: TcpStream, records: Arc<Records>) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut order = String::new();
     stream.read_line(&mut order).await?;
@@ -107,10 +127,10 @@ impl Records {
         records.get(&normalized(name)).cloned().unwrap_or_default()
     }
 
-    /// What is at `name`: no such name outside the zone, else what the type has there.
-    fn lookup(&self, name: &str, kind: RecordType) -> (ResponseCode, Vec<RData>) {
+    /// What is at `name`: no such name outside `zone`, else what the type has there.
+    fn lookup(&self, zone: &str, name: &str, kind: RecordType) -> (ResponseCode, Vec<RData>) {
         let name = normalized(name);
-        let within = name.strip_suffix(ZONE).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        let within = name.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
         if !within {
             return (ResponseCode::NXDomain, Vec::new());
         }
@@ -132,7 +152,10 @@ fn normalized(name: &str) -> String {
     name.trim_end_matches('.').to_ascii_lowercase()
 }
 
-struct Answers(Arc<Records>);
+struct Answers {
+    zone: &'static str,
+    records: Arc<Records>,
+}
 
 #[async_trait]
 impl RequestHandler for Answers {
@@ -143,7 +166,7 @@ impl RequestHandler for Answers {
         let mut records = Vec::new();
         if let Some(question) = request.queries.queries().first() {
             let name = question.original().name().clone();
-            let (code, data) = self.0.lookup(&name.to_ascii(), question.query_type());
+            let (code, data) = self.records.lookup(self.zone, &name.to_ascii(), question.query_type());
             metadata.response_code = code;
             records = data.into_iter().map(|data| Record::from_rdata(name.clone(), 0, data)).collect();
         } else {
@@ -181,8 +204,8 @@ mod tests {
     fn names_under_the_zone_are_loopback_and_others_do_not_exist() {
         let records = Records::default();
         let loopback = vec![RData::A(A(Ipv4Addr::LOCALHOST))];
-        assert_eq!(records.lookup("www.E2E.test.", RecordType::A), (ResponseCode::NoError, loopback));
-        assert_eq!(records.lookup("www.e2e.test.", RecordType::AAAA), (ResponseCode::NoError, vec![]));
-        assert_eq!(records.lookup("note2e.test.", RecordType::A), (ResponseCode::NXDomain, vec![]));
+        assert_eq!(records.lookup(ZONE, "www.E2E.test.", RecordType::A), (ResponseCode::NoError, loopback));
+        assert_eq!(records.lookup(ZONE, "www.e2e.test.", RecordType::AAAA), (ResponseCode::NoError, vec![]));
+        assert_eq!(records.lookup(ZONE, "note2e.test.", RecordType::A), (ResponseCode::NXDomain, vec![]));
     }
 }

@@ -3,7 +3,6 @@
 use std::env;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -12,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::name_server::{INNER_ZONE, NameServer};
 use crate::failure::{Context, Failure};
 use crate::interrupt::Undone;
 use crate::postgres::free_port;
@@ -37,7 +37,7 @@ pub(super) struct Server {
 impl Server {
     /// Starts `binary` on free ports, with `name_server` for every lookup and its state in the database at
     /// `database_url`, and waits until it says that it is ready.
-    pub(super) fn start(binary: &Path, name_server: SocketAddr, database_url: &str) -> Result<Self, Failure> {
+    pub(super) fn start(binary: &Path, name_server: &NameServer, database_url: &str) -> Result<Self, Failure> {
         let temporary = tempfile::Builder::new()
             .prefix("akamu-e2e-")
             .tempdir()
@@ -151,7 +151,8 @@ fn directory_url(stdout: ChildStdout) -> Option<String> {
     receiver.recv_timeout(READY_WITHIN).ok()
 }
 
-fn configuration(port: u16, http_port: u16, tls_port: u16, name_server: SocketAddr, database_url: &str) -> String {
+fn configuration(port: u16, http_port: u16, tls_port: u16, name_server: &NameServer, database_url: &str) -> String {
+    let (address, inner) = (name_server.address(), name_server.inner_address());
     format!(
         r#"listen_addr = "127.0.0.1:{port}"
 base_url = "https://localhost:{port}"
@@ -167,10 +168,16 @@ issuer_url = "http://ca.e2e.test/ca/issuer.der"
 [server]
 http_validation_port = {http_port}
 tls_validation_port = {tls_port}
-dns_resolver_addr = "{name_server}"
-address_resolver_addr = "{name_server}"
+dns_resolver_addr = "{address}"
+address_resolver_addr = "{address}"
 validation_allow_networks = ["127.0.0.0/8", "::1/128"]
 dns_persist_issuer_domain = "ca.e2e.test"
+http01_max_redirects = 2
+
+[[server.dns_forwarders]]
+zone = "{INNER_ZONE}"
+# The first is closed.
+addrs = ["127.0.0.1:1", "{inner}"]
 "#
     )
 }

@@ -1,4 +1,5 @@
-//! A web server for clients that only write files: it serves what they put under `/.well-known/acme-challenge/`.
+//! A web server for clients that only write files: it serves what they put under `/.well-known/acme-challenge/`, or sends
+//! everybody to https.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -21,21 +22,38 @@ pub(super) struct WebRoot {
     thread: Option<JoinHandle<()>>,
 }
 
+/// What it does about a request.
+#[derive(Debug)]
+enum Site {
+    /// The files of a directory.
+    Files(PathBuf),
+    /// The same over https, on this port.
+    Moved(u16),
+}
+
 impl WebRoot {
     /// Serves the files of `directory` on loopback.
     pub(super) fn start(port: u16, directory: &Path) -> Result<Self, Failure> {
+        Self::serve(port, Site::Files(directory.to_path_buf()))
+    }
+
+    /// Sends every request to the same host and path over https.
+    pub(super) fn redirecting(port: u16, tls_port: u16) -> Result<Self, Failure> {
+        Self::serve(port, Site::Moved(tls_port))
+    }
+
+    fn serve(port: u16, site: Site) -> Result<Self, Failure> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .context(|| format!("cannot listen on 127.0.0.1:{port} for http-01"))?;
         let is_ending = Arc::new(AtomicBool::new(false));
         let ending = Arc::clone(&is_ending);
-        let directory = directory.to_path_buf();
         let thread = thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if ending.load(Ordering::Relaxed) {
                     break;
                 }
                 // A peer that goes away is its own loss.
-                let _ = answer(&stream, &directory);
+                let _ = answer(&stream, &site);
             }
         });
         Ok(Self { port, is_ending, thread: Some(thread) })
@@ -53,20 +71,29 @@ impl Drop for WebRoot {
     }
 }
 
-fn answer(mut stream: &TcpStream, directory: &Path) -> std::io::Result<()> {
+fn answer(mut stream: &TcpStream, site: &Site) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     let mut lines = BufReader::new(stream).lines();
     let request = lines.next().transpose()?.unwrap_or_default();
+    let mut host = String::new();
     // Closing with unread octets would reset the connection under the answer.
-    while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
-    let (status, body) = match file_asked_for(&request, directory).map(fs::read) {
-        Some(Ok(body)) => ("200 OK", body),
-        _ => ("404 Not Found", Vec::new()),
+    while let Some(line) = lines.next().transpose()?.filter(|line| !line.is_empty()) {
+        if let Some((_, value)) = line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("host")) {
+            host = value.trim().to_owned();
+        }
+    }
+    let (status, field, body) = match site {
+        Site::Files(directory) => match file_asked_for(&request, directory).map(fs::read) {
+            Some(Ok(body)) => ("200 OK", "Content-Type: application/octet-stream".to_owned(), body),
+            _ => ("404 Not Found", "Content-Type: text/plain".to_owned(), Vec::new()),
+        },
+        Site::Moved(port) => {
+            let target = request.split(' ').nth(1).unwrap_or_default();
+            ("301 Moved Permanently", format!("Location: https://{host}:{port}{target}"), Vec::new())
+        }
     };
-    let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/octet-stream\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
+    let head =
+        format!("HTTP/1.1 {status}\r\n{field}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     stream.write_all(head.as_bytes())?;
     stream.write_all(&body)
 }
