@@ -8,13 +8,10 @@ mod database;
 mod dehydrated;
 pub(crate) mod dns_hook;
 mod lego;
-mod name_server;
 mod pkilint;
-mod programs;
 mod python_package;
-mod server;
 mod stage;
-mod table;
+
 mod tls_files;
 mod trial;
 mod web_root;
@@ -23,15 +20,15 @@ use clap::Args;
 
 use self::client::{Client, Scenario};
 pub(crate) use self::database::Database;
-use self::name_server::NameServer;
-use self::programs::Programs;
-use self::server::Server;
 use self::stage::Stage;
-use self::table::Table;
 use crate::failure::Failure;
+use crate::name_server::{INNER_ZONE, NameServer};
 use crate::packages::{self, Installing};
 use crate::postgres::Cluster;
 use crate::process;
+use crate::programs::Programs;
+use crate::server::{Ports, Server};
+use crate::table::Table;
 
 const CLIENTS: &[Client] =
     &[certbot::CERTBOT, lego::LEGO, dehydrated::DEHYDRATED, acme_tiny::ACME_TINY, pkilint::PKILINT, trial::TRIAL];
@@ -125,7 +122,7 @@ fn run_on(
     outcomes: &mut Vec<Outcome>,
 ) -> Result<(), Failure> {
     let name_server = NameServer::start()?;
-    let server = Server::start(programs.server(), &name_server, url)?;
+    let server = Server::start(programs.server(), |ports| configuration(ports, &name_server, url))?;
     println!("{database}: {}", server.directory_url());
     for Prepared { client, named } in clients.iter().filter(|it| it.client.databases.contains(&database)) {
         let stage = Stage::new(&server, &name_server, programs, client.name)?;
@@ -139,6 +136,39 @@ fn run_on(
         }
     }
     server.stop()
+}
+
+/// Like an operator's, with `name_server` for every lookup.
+fn configuration(ports: &Ports, name_server: &NameServer, database_url: &str) -> String {
+    let Ports { listen: port, http: http_port, tls: tls_port } = ports;
+    let (address, inner) = (name_server.address(), name_server.inner_address());
+    format!(
+        r#"listen_addr = "127.0.0.1:{port}"
+base_url = "https://localhost:{port}"
+data_dir = "data"
+
+[database]
+url = "{database_url}"
+
+[ca]
+crl_url = "http://ca.e2e.test/ca/crl"
+issuer_url = "http://ca.e2e.test/ca/issuer.der"
+
+[server]
+http_validation_port = {http_port}
+tls_validation_port = {tls_port}
+dns_resolver_addr = "{address}"
+address_resolver_addr = "{address}"
+validation_allow_networks = ["127.0.0.0/8", "::1/128"]
+dns_persist_issuer_domain = "ca.e2e.test"
+http01_max_redirects = 2
+
+[[server.dns_forwarders]]
+zone = "{INNER_ZONE}"
+# The first is closed.
+addrs = ["127.0.0.1:1", "{inner}"]
+"#
+    )
 }
 
 /// The clients that `args` asks for: all that run on its database, or the one that it names.

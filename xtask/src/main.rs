@@ -2,6 +2,8 @@
 
 #![expect(clippy::print_stdout, reason = "a command line tool: what it prints is what it is for")]
 
+mod acme;
+mod bench;
 mod cargo_tool;
 mod ci;
 mod docs;
@@ -9,10 +11,14 @@ mod e2e;
 mod failure;
 mod fuzz;
 mod interrupt;
+mod name_server;
 mod packages;
 mod postgres;
 mod process;
+mod programs;
+mod server;
 mod step;
+mod table;
 mod tally;
 mod test;
 mod tidy;
@@ -45,6 +51,8 @@ enum Task {
     Docs,
     /// Run real ACME clients against the server
     E2e(E2eCommand),
+    /// Measure the release build
+    Bench(bench::BenchArgs),
     /// Run test vectors, ours or others of the same formats
     Vectors(vectors::VectorsArgs),
     /// Fuzz what reads a peer's octets, one target after the other
@@ -70,6 +78,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::check(&process::project_root()),
         Task::Docs => docs::run(),
         Task::E2e(args) => e2e::run(&args.e2e, None, Installing::unless_forbidden(args.no_install)),
+        Task::Bench(args) => bench::run(args),
         // Its exit status says more.
         Task::Vectors(args) => return vectors::run(args),
         Task::Fuzz(args) => fuzz::run(args),

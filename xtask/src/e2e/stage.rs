@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use super::certificate;
 use super::dns_hook::CONTROL;
-use super::name_server::NameServer;
-use super::programs::Programs;
-use super::server::{Server, tail};
 use super::web_root::WebRoot;
 use crate::failure::{Context, Failure};
+use crate::name_server::NameServer;
+use crate::programs::Programs;
+use crate::server::{Server, tail};
 
 /// No client needs longer for one certificate.
 const ENDS_WITHIN: Duration = Duration::from_secs(120);
@@ -59,11 +59,11 @@ impl<'a> Stage<'a> {
     }
 
     pub(super) fn http_port(&self) -> u16 {
-        self.server.http_port()
+        self.server.ports().http
     }
 
     pub(super) fn tls_port(&self) -> u16 {
-        self.server.tls_port()
+        self.server.ports().tls
     }
 
     pub(super) fn name_server(&self) -> SocketAddr {

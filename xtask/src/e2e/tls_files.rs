@@ -26,7 +26,11 @@ impl TlsFiles {
         process::output(&mut make)?;
         let log = File::create(directory.join("s_server.log")).context(|| "cannot make a log".to_owned())?;
         let mut serve = Command::new("openssl");
-        serve.args(["s_server", "-WWW", "-accept", &format!("127.0.0.1:{port}"), "-key"]).arg(key).arg("-cert").arg(cert);
+        serve
+            .args(["s_server", "-WWW", "-accept", &format!("127.0.0.1:{port}"), "-key"])
+            .arg(key)
+            .arg("-cert")
+            .arg(cert);
         serve.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut child = serve.spawn().context(|| "cannot run openssl s_server".to_owned())?;
         let stdout = child.stdout.take();

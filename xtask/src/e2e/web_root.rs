@@ -92,8 +92,7 @@ fn answer(mut stream: &TcpStream, site: &Site) -> std::io::Result<()> {
             ("301 Moved Permanently", format!("Location: https://{host}:{port}{target}"), Vec::new())
         }
     };
-    let head =
-        format!("HTTP/1.1 {status}\r\n{field}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    let head = format!("HTTP/1.1 {status}\r\n{field}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     stream.write_all(head.as_bytes())?;
     stream.write_all(&body)
 }

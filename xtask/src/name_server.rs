@@ -1,4 +1,4 @@
-//! The DNS of the real clients' tests: a name server on loopback whose TXT records the clients' hooks set.
+//! The DNS of the real clients' tests and of the benchmark: a name server on loopback whose TXT records the clients set.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,15 +20,16 @@ use tokio::runtime::Runtime;
 
 use crate::failure::{Context, Failure};
 
-/// Every name under this one has loopback's address; no other name exists, for who asks the name server.
-const ZONE: &str = "e2e.test";
+/// No name but those under this one exists, for who asks the name server. `at-127-0-0-9.e2e.test` has that address, every
+/// other name 127.0.0.1.
+pub(crate) const ZONE: &str = "test";
 
-/// The same for who asks it at its inner address, as in a network whose names exist inside alone.
-pub(super) const INNER_ZONE: &str = "corp.test";
+/// Whose names exist for who asks at the inner address, and for nobody else: a network of its own.
+pub(crate) const INNER_ZONE: &str = "corp.test";
 
 /// A running name server; it ends when dropped.
 #[derive(Debug)]
-pub(super) struct NameServer {
+pub(crate) struct NameServer {
     address: SocketAddr,
     inner_address: SocketAddr,
     control: SocketAddr,
@@ -40,7 +41,7 @@ pub(super) struct NameServer {
 struct Records(Mutex<BTreeMap<String, Vec<String>>>);
 
 impl NameServer {
-    pub(super) fn start() -> Result<Self, Failure> {
+    pub(crate) fn start() -> Result<Self, Failure> {
         let starting = || "cannot start the name server".to_owned();
         let runtime = Runtime::new().context(starting)?;
         let records = Arc::new(Records::default());
@@ -54,17 +55,17 @@ impl NameServer {
     }
 
     /// Where it answers questions, over UDP and TCP.
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Where it answers for the inner zone, and for no other.
-    pub(super) fn inner_address(&self) -> SocketAddr {
+    pub(crate) fn inner_address(&self) -> SocketAddr {
         self.inner_address
     }
 
-    /// Where it takes orders from [`super::dns_hook`].
-    pub(super) fn control(&self) -> SocketAddr {
+    /// Where it takes orders from [`crate::e2e::dns_hook`].
+    pub(crate) fn control(&self) -> SocketAddr {
         self.control
     }
 }
@@ -130,18 +131,24 @@ impl Records {
     /// What is at `name`: no such name outside `zone`, else what the type has there.
     fn lookup(&self, zone: &str, name: &str, kind: RecordType) -> (ResponseCode, Vec<RData>) {
         let name = normalized(name);
-        let within = name.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-        if !within {
+        let is_within = |zone| name.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        if !is_within(zone) || zone != INNER_ZONE && is_within(INNER_ZONE) {
             return (ResponseCode::NXDomain, Vec::new());
         }
         let data = match kind {
-            RecordType::A => vec![RData::A(A(Ipv4Addr::LOCALHOST))],
+            RecordType::A => vec![RData::A(A(address(&name)))],
             // A record is one string of at most 255 octets or several.
             RecordType::TXT => self.txt(&name).iter().map(|value| txt(value)).collect(),
             _ => Vec::new(),
         };
         (ResponseCode::NoError, data)
     }
+}
+
+/// What the name's first label spells.
+fn address(name: &str) -> Ipv4Addr {
+    let label = name.split('.').next().and_then(|it| it.strip_prefix("at-"));
+    label.and_then(|it| it.replace('-', ".").parse().ok()).unwrap_or(Ipv4Addr::LOCALHOST)
 }
 
 fn txt(value: &str) -> RData {
@@ -205,7 +212,12 @@ mod tests {
         let records = Records::default();
         let loopback = vec![RData::A(A(Ipv4Addr::LOCALHOST))];
         assert_eq!(records.lookup(ZONE, "www.E2E.test.", RecordType::A), (ResponseCode::NoError, loopback));
+        assert_eq!(records.lookup(ZONE, "nottest.", RecordType::A), (ResponseCode::NXDomain, vec![]));
+        assert_eq!(records.lookup(INNER_ZONE, "www.e2e.test.", RecordType::A), (ResponseCode::NXDomain, vec![]));
+        assert_eq!(records.lookup(INNER_ZONE, "www.corp.test.", RecordType::A).0, ResponseCode::NoError);
+        let spelt = vec![RData::A(A(Ipv4Addr::new(127, 0, 0, 9)))];
+        assert_eq!(records.lookup(ZONE, "at-127-0-0-9.e2e.test.", RecordType::A), (ResponseCode::NoError, spelt));
         assert_eq!(records.lookup(ZONE, "www.e2e.test.", RecordType::AAAA), (ResponseCode::NoError, vec![]));
-        assert_eq!(records.lookup(ZONE, "note2e.test.", RecordType::A), (ResponseCode::NXDomain, vec![]));
+        assert_eq!(records.lookup(ZONE, "www.corp.test.", RecordType::A), (ResponseCode::NXDomain, vec![]));
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Rows of text, each column as wide as its widest cell.
 #[derive(Debug)]
-pub(super) struct Table<const COLUMNS: usize>(pub(super) Vec<[String; COLUMNS]>);
+pub(crate) struct Table<const COLUMNS: usize>(pub(super) Vec<[String; COLUMNS]>);
 
 impl<const COLUMNS: usize> fmt::Display for Table<COLUMNS> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::name_server::{INNER_ZONE, NameServer};
 use crate::failure::{Context, Failure};
 use crate::interrupt::Undone;
 use crate::postgres::free_port;
@@ -25,28 +24,36 @@ const READY: &str = "directory  ";
 
 /// A running server, killed when dropped.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(crate) struct Server {
     directory: PathBuf,
     child: Arc<Mutex<Child>>,
     _running: Undone,
     directory_url: String,
-    http_port: u16,
-    tls_port: u16,
+    ports: Ports,
+}
+
+/// Free ports of loopback.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ports {
+    /// Where the server listens.
+    pub(crate) listen: u16,
+    /// Where it looks for http-01.
+    pub(crate) http: u16,
+    /// Where it looks for tls-alpn-01.
+    pub(crate) tls: u16,
 }
 
 impl Server {
-    /// Starts `binary` on free ports, with `name_server` for every lookup and its state in the database at
-    /// `database_url`, and waits until it says that it is ready.
-    pub(super) fn start(binary: &Path, name_server: &NameServer, database_url: &str) -> Result<Self, Failure> {
+    /// Starts `binary` with this configuration, in which `data_dir` must be "data", and waits until it is ready.
+    pub(crate) fn start(binary: &Path, configuration: impl FnOnce(&Ports) -> String) -> Result<Self, Failure> {
         let temporary = tempfile::Builder::new()
-            .prefix("akamu-e2e-")
+            .prefix("akamu-server-")
             .tempdir()
             .context(|| "cannot make a directory for the server".to_owned())?;
         let directory = temporary.path().to_path_buf();
-        let (port, http_port, tls_port) = (free_port()?, free_port()?, free_port()?);
+        let ports = Ports { listen: free_port()?, http: free_port()?, tls: free_port()? };
         let config = directory.join("config.toml");
-        fs::write(&config, configuration(port, http_port, tls_port, name_server, database_url))
-            .context(|| "cannot write the server's configuration".to_owned())?;
+        fs::write(&config, configuration(&ports)).context(|| "cannot write the server's configuration".to_owned())?;
         let log = File::create(directory.join("server.log")).context(|| "cannot make the server's log".to_owned())?;
 
         let mut command = Command::new(binary);
@@ -68,42 +75,42 @@ impl Server {
         let child = Arc::new(Mutex::new(child));
         let killed = Arc::clone(&child);
         let running = Undone::at_the_end(move || kill(&killed, temporary));
-        let mut server =
-            Self { directory, child, _running: running, directory_url: String::new(), http_port, tls_port };
+        let mut server = Self { directory, child, _running: running, directory_url: String::new(), ports };
         server.directory_url = directory_url(stdout)
             .ok_or_else(|| Failure::new(format!("the server does not get ready:\n{}", server.log_tail())))?;
         Ok(server)
     }
 
-    pub(super) fn directory_url(&self) -> &str {
+    pub(crate) fn directory_url(&self) -> &str {
         &self.directory_url
     }
 
     /// The certificate that clients are told to trust.
-    pub(super) fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.directory.join("data/root.pem")
     }
 
-    pub(super) fn http_port(&self) -> u16 {
-        self.http_port
+    pub(crate) fn ports(&self) -> Ports {
+        self.ports
     }
 
-    pub(super) fn tls_port(&self) -> u16 {
-        self.tls_port
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child().id()
     }
 
     /// Where clients keep what is theirs.
-    pub(super) fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
 
-    pub(super) fn log_tail(&self) -> String {
+    pub(crate) fn log_tail(&self) -> String {
         tail(&self.directory.join("server.log"))
     }
 
     /// Asks it to stop; it must do so soon, and with success.
-    pub(super) fn stop(self) -> Result<(), Failure> {
-        let id = self.child().id();
+    pub(crate) fn stop(self) -> Result<(), Failure> {
+        let id = self.id();
         process::output(Command::new("kill").arg("-TERM").arg(id.to_string()))?;
         let deadline = Instant::now() + STOPPED_WITHIN;
         loop {
@@ -151,39 +158,8 @@ fn directory_url(stdout: ChildStdout) -> Option<String> {
     receiver.recv_timeout(READY_WITHIN).ok()
 }
 
-fn configuration(port: u16, http_port: u16, tls_port: u16, name_server: &NameServer, database_url: &str) -> String {
-    let (address, inner) = (name_server.address(), name_server.inner_address());
-    format!(
-        r#"listen_addr = "127.0.0.1:{port}"
-base_url = "https://localhost:{port}"
-data_dir = "data"
-
-[database]
-url = "{database_url}"
-
-[ca]
-crl_url = "http://ca.e2e.test/ca/crl"
-issuer_url = "http://ca.e2e.test/ca/issuer.der"
-
-[server]
-http_validation_port = {http_port}
-tls_validation_port = {tls_port}
-dns_resolver_addr = "{address}"
-address_resolver_addr = "{address}"
-validation_allow_networks = ["127.0.0.0/8", "::1/128"]
-dns_persist_issuer_domain = "ca.e2e.test"
-http01_max_redirects = 2
-
-[[server.dns_forwarders]]
-zone = "{INNER_ZONE}"
-# The first is closed.
-addrs = ["127.0.0.1:1", "{inner}"]
-"#
-    )
-}
-
 /// The last lines of a log.
-pub(super) fn tail(log: &Path) -> String {
+pub(crate) fn tail(log: &Path) -> String {
     let text = fs::read(log).map(|octets| String::from_utf8_lossy(&octets).into_owned()).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     let tail = lines.get(lines.len().saturating_sub(40)..).unwrap_or_default();

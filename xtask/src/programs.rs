@@ -14,7 +14,7 @@ const PREBUILT: &str = "XTASK_SERVER";
 
 /// The copies, removed when dropped.
 #[derive(Debug)]
-pub(super) struct Programs {
+pub(crate) struct Programs {
     server: PathBuf,
     hook: PathBuf,
     _directory: Undone,
@@ -22,7 +22,7 @@ pub(super) struct Programs {
 
 impl Programs {
     /// Builds the server, unless the environment names one, and copies it and this program.
-    pub(super) fn collect() -> Result<Self, Failure> {
+    pub(crate) fn collect() -> Result<Self, Failure> {
         let directory = tempfile::Builder::new()
             .prefix("akamu-e2e-programs-")
             .tempdir()
@@ -35,12 +35,12 @@ impl Programs {
     }
 
     /// The server under test.
-    pub(super) fn server(&self) -> &Path {
+    pub(crate) fn server(&self) -> &Path {
         &self.server
     }
 
     /// This program, whose `dns-hook` the clients' hooks call.
-    pub(super) fn hook(&self) -> &Path {
+    pub(crate) fn hook(&self) -> &Path {
         &self.hook
     }
 }

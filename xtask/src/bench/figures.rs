@@ -1,0 +1,75 @@
+//! What was measured: durations by rank, memory from the kernel.
+
+use std::fmt;
+use std::fs;
+use std::time::Duration;
+
+use crate::failure::{Context, Failure};
+
+/// Durations of the same thing.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Durations(Vec<Duration>);
+
+impl Durations {
+    pub(crate) fn push(&mut self, duration: Duration) {
+        self.0.push(duration);
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The smallest duration that so many per cent do not exceed.
+    pub(crate) fn percentile(&self, percent: usize) -> Duration {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        let rank = (sorted.len() * percent).div_ceil(100).max(1);
+        sorted.get(rank - 1).copied().unwrap_or_default()
+    }
+}
+
+/// Milliseconds of median, 99th percentile and maximum.
+impl fmt::Display for Durations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = |percent| self.percentile(percent).as_secs_f64() * 1_000.0;
+        write!(f, "{:.1} / {:.1} / {:.1}", ms(50), ms(99), ms(100))
+    }
+}
+
+/// Octets of memory that a process has, and the most that it had.
+pub(crate) fn resident(process: u32) -> Result<(u64, u64), Failure> {
+    let path = format!("/proc/{process}/status");
+    let status = fs::read_to_string(&path).context(|| format!("cannot read {path}"))?;
+    let octets = |field: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let kib = line.and_then(|it| it.trim_start_matches(':').trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kib.map(|kib| kib * 1_024).ok_or_else(|| Failure::new(format!("{path} has no {field}")))
+    };
+    Ok((octets("VmRSS")?, octets("VmHWM")?))
+}
+
+/// In MB.
+pub(crate) fn megabytes(octets: u64) -> String {
+    format!("{:.1} MB", f64::from(u32::try_from(octets / 1_000).unwrap_or(u32::MAX)) / 1_000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_durations_that_were_measured() {
+        let mut durations = Durations::default();
+        assert_eq!(durations.percentile(50), Duration::ZERO);
+        (1..=200).rev().for_each(|ms| durations.push(Duration::from_millis(ms)));
+        assert_eq!(durations.percentile(50), Duration::from_millis(100));
+        assert_eq!(durations.percentile(99), Duration::from_millis(198));
+        assert_eq!(durations.to_string(), "100.0 / 198.0 / 200.0");
+    }
+
+    #[test]
+    fn this_process_has_memory() {
+        let (now, most) = resident(std::process::id()).unwrap();
+        assert!(1_000_000 < now && now <= most);
+    }
+}
