@@ -56,7 +56,10 @@ impl TlsAlpn01 {
             return Err(ChallengeError::new(ErrorType::Malformed, detail));
         }
         let mut dialled = self.probe.dial(&request.identifier, self.port, deadline, transcript).await?;
-        let place = format!("{} ({})", authority(&request.identifier, self.port), dialled.peer);
+        let place = match &request.identifier {
+            Identifier::Ip(_) => dialled.peer.to_string(),
+            name => format!("{} ({})", authority(name, self.port), dialled.peer),
+        };
         let tls = |what: String| ChallengeError::new(ErrorType::Tls, format!("{place}: {what}"));
 
         let server_name = request.identifier.server_name();

@@ -94,14 +94,14 @@ async fn around(State(app): State<Arc<App>>, matched: Option<MatchedPath>, reque
     if is_acme && let Ok(value) = HeaderValue::from_str(&format!("<{}>;rel=\"index\"", app.base_url.directory())) {
         response.headers_mut().append(LINK, value);
     }
-    let duration_ms = started.elapsed().as_secs_f64() * 1_000.0;
+    let duration_us = started.elapsed().as_micros();
     let status = response.status().as_u16();
     let _entered = span.enter();
     match response.extensions().get::<Refusal>() {
         Some(refusal) => {
-            tracing::info!(status, duration_ms, error.r#type = %refusal.error_type, detail = refusal.detail, "refused");
+            tracing::info!(status, duration_us, error.r#type = %refusal.error_type, detail = refusal.detail, "refused");
         }
-        None => tracing::info!(status, duration_ms, "answered"),
+        None => tracing::info!(status, duration_us, "answered"),
     }
     response
 }

@@ -172,7 +172,7 @@ impl Validations {
                 return;
             }
         };
-        let duration_ms = started.elapsed().as_secs_f64() * 1_000.0;
+        let duration_us = started.elapsed().as_micros();
         let (outcome, result, detail) = match report.result() {
             Ok(validated) => (
                 ValidationOutcome::Valid { expires_no_later_than: validated.expires_no_later_than },
@@ -187,10 +187,10 @@ impl Validations {
         };
         tracing::debug!(%report, "report");
         match app.store.validation_record(lease, outcome, &report.to_octets(), app.clock.now()).await {
-            Ok(ValidationRecorded::Recorded { .. }) => tracing::info!(result, duration_ms, detail, "validated"),
-            Ok(ValidationRecorded::LeaseLost) => tracing::warn!(result, duration_ms, "validated too late"),
+            Ok(ValidationRecorded::Recorded { .. }) => tracing::info!(result, duration_us, detail, "validated"),
+            Ok(ValidationRecorded::LeaseLost) => tracing::warn!(result, duration_us, "validated too late"),
             Ok(ValidationRecorded::NoLongerWanted) => {
-                tracing::info!(result, duration_ms, "validated, not wanted any more")
+                tracing::info!(result, duration_us, "validated, not wanted any more")
             }
             Err(error) => {
                 tracing::error!(%error, cause = ?error, "a result could not be recorded; it will be validated again")

@@ -56,6 +56,13 @@ fn a_handshake_that_breaks_off_is_told_with_its_cause() {
 }
 
 #[test]
+fn an_address_as_identifier_is_named_once() {
+    let Attempt { report, .. } = validate("good-ipv6", Some(Plays::Breaks(Behaviour::Close)));
+    let detail = &report.result().unwrap_err().detail;
+    assert_eq!(detail, "[fd12:3456:789a::1]:443: the TLS handshake failed: connection closed");
+}
+
+#[test]
 fn a_version_that_is_too_old_is_told_as_that() {
     for version in [Version::Tls10, Version::Tls11] {
         let (error_type, detail, report, took) = ends("good-p256", shakes_hands(version, "acme-tls/1"));
