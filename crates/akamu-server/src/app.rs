@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use akamu_ca::Issuer;
 use akamu_challenge::{Clock, ValidatorSet};
-use akamu_proto::DirectoryMeta;
-use akamu_store::Store;
+use akamu_proto::{AuthorizationId, DirectoryMeta};
+use akamu_store::{Store, StoreError};
 use bytes::Bytes;
 
 use crate::base_url::BaseUrl;
@@ -47,6 +47,18 @@ pub(crate) struct Settings {
 }
 
 impl App {
+    /// Those of `authorizations` whose validation runs here, or else at another replica or soon.
+    pub(crate) async fn processing_among(
+        &self,
+        authorizations: &[AuthorizationId],
+    ) -> Result<Vec<AuthorizationId>, StoreError> {
+        let here = self.validations.running_among(authorizations);
+        if !here.is_empty() {
+            return Ok(here);
+        }
+        Ok(self.store.authorizations_processing(authorizations).await?.into_iter().collect())
+    }
+
     /// Returns when `changed` does, or when the time for which polls are held is over.
     pub(crate) async fn wait_for(&self, changed: impl Future<Output = ()>) {
         tokio::select! {

@@ -19,6 +19,8 @@ const MAX_HELD_FOR_ACCOUNT: usize = 20;
 #[derive(Debug, Default)]
 pub(crate) struct Holds {
     inner: Mutex<Inner>,
+    /// One more is held.
+    begun: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +69,7 @@ impl Holds {
             })
             .collect();
         drop(inner);
+        self.begun.notify_one();
         Some(Held { holds: self.clone(), account, authorizations, notifies })
     }
 
@@ -76,6 +79,18 @@ impl Holds {
         if let Some((notify, _)) = inner.waiting.get(&authorization) {
             notify.notify_waiters();
         }
+    }
+
+    /// Returns when a poll is held: at once where one is. For one caller, which is told of each that begins.
+    pub(crate) async fn any(&self) {
+        while self.waiting().is_empty() {
+            self.begun.notified().await;
+        }
+    }
+
+    /// The authorizations that are waited for.
+    pub(crate) fn waiting(&self) -> Vec<AuthorizationId> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).waiting.keys().copied().collect()
     }
 
     /// Wakes everybody and holds nobody any more: the server stops.

@@ -11,6 +11,7 @@ pub mod cli;
 mod command;
 pub mod config;
 mod error;
+mod foreign_results;
 mod hold;
 mod issuance;
 mod key_cache;

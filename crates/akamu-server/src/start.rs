@@ -166,6 +166,9 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
     tasks.spawn(revocation_list::renew_forever(app.clone(), stopped.clone()));
     tasks.spawn(renew_clock(app.clone(), stopped.clone()));
     tasks.spawn(validations.claim_forever(app.clone()));
+    if !app.store.is_sqlite() {
+        tasks.spawn(crate::foreign_results::watch_forever(app.clone(), stopped.clone()));
+    }
     tasks.spawn(crate::issuance::claim_forever(app.clone(), stopped.clone()));
 
     let local = |socket: &TcpListener| socket.local_addr().map_err(|error| StartError::new(error.to_string()));

@@ -1,5 +1,7 @@
 //! Authorizations and their challenges (RFC 8555 §7.1.4, §7.1.5).
 
+use std::collections::HashSet;
+
 use akamu_proto::{
     AccountId, AccountStatus, AuthorizationId, AuthorizationStatus, ChallengeStatus, ChallengeType, Identifier,
     Problem, Timestamp, Token,
@@ -254,6 +256,29 @@ impl Store {
     ) -> Result<Option<Authorization>, StoreError> {
         self.select("authorization", move |connection| {
             Ok(of_account(connection, account, id, now)?.map(|it| it.authorization))
+        })
+        .await
+    }
+
+    /// Those of these authorizations that wait for a validation, whichever replica runs it.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn authorizations_processing(
+        &self,
+        ids: &[AuthorizationId],
+    ) -> Result<HashSet<AuthorizationId>, StoreError> {
+        let ids: Vec<_> = ids.iter().map(|it| it.as_octets().to_vec()).collect();
+        self.select("authorizations_processing", move |connection| {
+            let rows: Vec<Vec<u8>> = challenges::table
+                .inner_join(authorizations::table)
+                .filter(challenges::authorization_id.eq_any(&ids))
+                .filter(challenges::status.eq(ChallengeStatus::Processing.as_str()))
+                .filter(authorizations::status.eq(AuthorizationStatus::Pending.as_str()))
+                .select(challenges::authorization_id)
+                .load(connection)?;
+            let id = |octets: &Vec<u8>| AuthorizationId::from_slice(octets).ok_or_else(|| corrupt("challenges"));
+            rows.iter().map(id).collect()
         })
         .await
     }

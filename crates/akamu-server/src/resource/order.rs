@@ -129,15 +129,15 @@ pub(crate) async fn show(
     let mut order = read().await?;
     let waits = |order: &Order| order.status == OrderStatus::Pending;
     if waits(&order)
-        && let running = app.validations.running_among(&order.authorizations)
-        && !running.is_empty()
-        && let Some(held) = app.holds.hold(account.id, running)
+        && let processing = app.processing_among(&order.authorizations).await?
+        && !processing.is_empty()
+        && let Some(held) = app.holds.hold(account.id, processing)
     {
         let changed = held.changed();
         order = read().await?;
         if waits(&order) {
             // One that ended since the reading is recorded: there is nothing to wait for, but something to read.
-            if !app.validations.running_among(&order.authorizations).is_empty() {
+            if !app.processing_among(&order.authorizations).await?.is_empty() {
                 app.wait_for(changed).await;
             }
             order = read().await?;

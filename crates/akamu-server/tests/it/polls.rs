@@ -6,9 +6,10 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::client::{Answer, Client};
+use crate::client::{Answer, Client, Key};
 use crate::database::{Database, on_both_databases};
 use crate::issuance::{Processing, settled};
+use crate::postgres_database::PostgresDatabase;
 
 on_both_databases! {
     polls_of_an_authorization_are_answered_when_it_changes,
@@ -105,4 +106,35 @@ async fn polls_are_answered_when_an_authorization_is_deactivated(database: Datab
     processing.provision(&server, &client);
     let deactivated = client.post_as_get(&processing.authorization).await.expect(200).json();
     assert_eq!(deactivated["status"], "deactivated");
+}
+
+/// Neither balancer nor client knows where a validation runs.
+#[tokio::test]
+async fn a_poll_is_answered_when_another_replica_has_decided() {
+    let Some(database) = PostgresDatabase::new().map(Database::Postgres) else { return };
+    let here = database.server_with(&format!("{PATIENT}poll_hold_ms = 60000\n")).await;
+    let there = here.place.replica().start().await;
+    let key = rcgen::KeyPair::generate().unwrap().serialize_der();
+    let mut client = here.client(Key::p256_from_pkcs8(&key));
+    client.register().await;
+    let elsewhere = there.client(Key::p256_from_pkcs8(&key));
+    let elsewhere = Arc::new(Client { kid: client.kid.clone(), ..elsewhere });
+    for url in [|it: &Processing| it.authorization.clone(), |it: &Processing| it.order.clone()] {
+        let processing = Processing::begin(&here, &client).await;
+        let polls = hold(&elsewhere, &url(&processing)).await;
+        processing.provision(&here, &client);
+        assert_eq!(settled(&client, &processing.authorization).await["status"], "valid");
+        let mut polls = std::pin::pin!(polls.join_all());
+        let answers = loop {
+            tokio::select! {
+                answers = &mut polls => break answers,
+                // They would be held for more than a thousand of these.
+                _ = client.nonce() => there.clock.advance(Duration::from_millis(50)),
+            }
+        };
+        for answer in answers {
+            assert_ne!(answer.expect(200).json()["status"], "pending");
+        }
+    }
+    there.shut_down().await;
 }

@@ -39,6 +39,8 @@ pub(crate) struct Place {
     database_url: String,
     settings: String,
     path: &'static str,
+    /// base_url, where it is another server's.
+    base: Option<String>,
     validator: Option<Arc<dyn Validator>>,
 }
 
@@ -69,6 +71,7 @@ impl Place {
             database_url: database.url(),
             settings: String::new(),
             path: "",
+            base: None,
             validator: None,
         }
     }
@@ -101,6 +104,30 @@ impl Place {
         self
     }
 
+    /// One more replica of the server that lives here: its keys and its database, a directory and a port of its own.
+    pub(crate) fn replica(&self) -> Self {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let place = Self {
+            directory: Arc::new(tempfile::tempdir().unwrap()),
+            socket: Arc::new(socket),
+            base: Some(self.base()),
+            ..self.clone()
+        };
+        std::fs::create_dir_all(place.data_dir().join("keys")).unwrap();
+        for file in std::fs::read_dir(self.data_dir().join("keys")).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), place.data_dir().join("keys").join(file.file_name())).unwrap();
+        }
+        std::fs::copy(self.data_dir().join("root.pem"), place.data_dir().join("root.pem")).unwrap();
+        place
+    }
+
+    fn base(&self) -> String {
+        let own = || format!("https://localhost:{}{}", self.address().port(), self.path);
+        self.base.clone().unwrap_or_else(own)
+    }
+
     pub(crate) fn database_url(&self) -> &str {
         &self.database_url
     }
@@ -118,7 +145,7 @@ impl Place {
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
             .try_init();
-        let base = format!("https://localhost:{}{}", self.address().port(), self.path);
+        let base = self.base();
         let text = format!(
             "listen_addr = \"127.0.0.1:0\"\nbase_url = \"{base}\"\ndata_dir = \"data\"\n[database]\nurl = \"{}\"\n{}",
             self.database_url, self.settings
@@ -140,7 +167,8 @@ impl Place {
             listener: Some(TcpListener::from_std(self.socket.try_clone().unwrap()).unwrap()),
         };
         let running = start(&config, parts).await.unwrap();
-        let http = http_client(&self.data_dir().join("root.pem")).build().unwrap();
+        // Under base_url a client reaches this replica and no other.
+        let http = http_client(&self.data_dir().join("root.pem")).resolve("localhost", self.address()).build().unwrap();
         TestServer { running, clock, names, place: self, base, http, tokens, certificates }
     }
 }

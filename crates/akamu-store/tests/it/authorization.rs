@@ -1,5 +1,7 @@
 //! Authorizations: who sees them, how they end, what they authorize.
 
+use std::collections::HashSet;
+
 use akamu_proto::{AuthorizationStatus, ChallengeStatus, ChallengeType, Identifier, OrderStatus};
 
 use crate::database::{NOW, on_both_databases};
@@ -76,5 +78,22 @@ on_both_databases! {
         let lease = begin(store, owner, pending.authorizations[0]).await;
         record(store, lease, VALID).await;
         assert!(check(&["d.example"], owner, NOW).await);
+    }
+
+    async fn what_is_processing_is_told_until_it_is_decided_or_given_up(database) {
+        let store = &database.store;
+        let owner = account(store).await;
+        let order = scene::order(store, owner, &["a.example", "b.example", "c.example", "d.example"]).await;
+        let [a, b, c, d] = order.authorizations[..] else { panic!("{order:?}") };
+        let processing = async || store.authorizations_processing(&[a, b, d]).await.unwrap();
+        assert_eq!(processing().await, HashSet::new());
+        let running = begin(store, owner, a).await;
+        scene::enqueue(store, owner, b).await;
+        let _of_another = begin(store, owner, c).await;
+        assert_eq!(processing().await, HashSet::from([a, b]));
+        store.authorization_deactivate(owner, b, NOW).await.unwrap();
+        assert_eq!(processing().await, HashSet::from([a]));
+        record(store, running, VALID).await;
+        assert_eq!(processing().await, HashSet::new());
     }
 }

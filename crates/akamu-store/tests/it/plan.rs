@@ -52,6 +52,7 @@ async fn no_statement_reads_a_whole_table() {
     enqueue(store, owner, order.authorizations[1]).await;
     let _claimed = store.validations_claim(lease(), NO_LIMITS, NOW.plus(LEASE * 2)).await.unwrap();
     let _none = store.issuances_claim(lease(), 10, NOW).await.unwrap();
+    store.authorizations_processing(&order.authorizations).await.unwrap();
     store.authorization_deactivate(owner, order.authorizations[0], NOW).await.unwrap();
     store.identifiers_authorized(owner, &[Identifier::dns("a.example").unwrap()], NOW).await.unwrap();
     store.leases_void().await.unwrap();
