@@ -4,6 +4,7 @@
 mod account;
 mod connection;
 mod order;
+mod patience;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use serde_json::{Value, json};
 pub(crate) use self::account::Account;
 use self::connection::Connection;
 pub(crate) use self::connection::{Answer, is_problem};
-pub(crate) use self::order::{Challenge, Order};
+pub(crate) use self::order::{Challenge, Order, csr};
+pub(crate) use self::patience::Patience;
 use crate::failure::{Context, Failure};
 
 /// Where the server has what (RFC 8555 §7.1.1).
@@ -36,6 +38,10 @@ pub(crate) struct Client {
     directory: Directory,
     account: Account,
     nonce: Option<String>,
+    /// Whether and how a request that fails is tried again.
+    patience: Option<Arc<Patience>>,
+    /// The URL and body of the last POST that was answered.
+    last: Option<(String, String)>,
 }
 
 impl Directory {
@@ -67,14 +73,25 @@ impl Directory {
 }
 
 impl Client {
-    /// A client with a new account.
+    /// A client with a new account, which gives up at the first failure.
     pub(crate) async fn register(directory: &Directory) -> Result<Self, Failure> {
+        Self::registering(directory, None).await
+    }
+
+    /// A client with a new account, which tries again what fails.
+    pub(crate) async fn register_patiently(directory: &Directory, patience: &Arc<Patience>) -> Result<Self, Failure> {
+        Self::registering(directory, Some(Arc::clone(patience))).await
+    }
+
+    async fn registering(directory: &Directory, patience: Option<Arc<Patience>>) -> Result<Self, Failure> {
         let connection = Connection::to(&directory.new_account, &directory.tls)?;
         let account = Account::generate()?;
-        let mut client = Self { connection, directory: directory.clone(), account, nonce: None };
+        let mut client = Self { connection, directory: directory.clone(), account, nonce: None, patience, last: None };
         let url = directory.new_account.clone();
         let answer = client.post(&url, Some(&json!({ "termsOfServiceAgreed": true }))).await?;
-        client.account.url = Some(answer.expect(201, "newAccount")?.location()?);
+        // 200 where an earlier try made the account, and its answer was lost.
+        let answer = if answer.status.as_u16() == 200 { answer } else { answer.expect(201, "newAccount")? };
+        client.account.url = Some(answer.location()?);
         Ok(client)
     }
 
@@ -85,26 +102,58 @@ impl Client {
             directory: self.directory.clone(),
             account: self.account.clone(),
             nonce: None,
+            patience: self.patience.clone(),
+            last: None,
         })
+    }
+
+    /// The account as the server has it.
+    pub(crate) async fn show_account(&mut self) -> Result<Value, Failure> {
+        let url = self.account.url.clone().unwrap_or_default();
+        self.post(&url, None).await?.expect(200, "the account")?.json()
     }
 
     pub(crate) fn account(&self) -> &Account {
         &self.account
     }
 
-    /// One request, signed; asked once more where the nonce was not taken (RFC 8555 §6.5). No payload is POST-as-GET.
+    /// One request, signed; with patience, until it is answered by something else than a server's error. No payload is
+    /// POST-as-GET.
     pub(crate) async fn post(&mut self, url: &str, payload: Option<&Value>) -> Result<Answer, Failure> {
+        let Some(patience) = self.patience.clone() else { return self.try_post(url, payload).await };
+        let mut trying = patience.begin();
+        loop {
+            // Another connection may lead to another replica.
+            self.connection.close();
+            let answer = self.try_post(url, payload).await;
+            if let Some(answer) = trying.judge(url, answer).await? {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// One request, sent once more where the nonce was not taken (RFC 8555 §6.5).
+    async fn try_post(&mut self, url: &str, payload: Option<&Value>) -> Result<Answer, Failure> {
         let payload = payload.map(Value::to_string).unwrap_or_default();
         for is_last in [false, true] {
             let nonce = self.nonce().await?;
             let body = self.account.jws(url, &nonce, &payload)?;
-            let answer = self.connection.post(url, body).await?;
+            let answer = self.connection.post(url, body.clone()).await?;
             self.nonce = answer.nonce();
             if is_last || !is_problem(&answer, "badNonce") {
+                self.last = Some((url.to_owned(), body));
                 return Ok(answer);
             }
         }
         unreachable!("the last try returns")
+    }
+
+    /// Sends the last answered request once more, octet for octet: whether its nonce was refused. `None`: nobody says.
+    pub(crate) async fn replay(&mut self) -> Option<bool> {
+        let (url, body) = self.last.clone()?;
+        self.connection.close();
+        let answer = self.connection.post(&url, body).await.ok()?;
+        if answer.status.is_server_error() { None } else { Some(is_problem(&answer, "badNonce")) }
     }
 
     async fn nonce(&mut self) -> Result<String, Failure> {

@@ -2,7 +2,6 @@
 
 mod dead_targets;
 mod figures;
-mod responder;
 
 use clap::{Args, Subcommand};
 

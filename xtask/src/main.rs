@@ -5,6 +5,7 @@
 mod acme;
 mod bench;
 mod cargo_tool;
+mod chaos;
 mod ci;
 mod docs;
 mod e2e;
@@ -16,6 +17,7 @@ mod packages;
 mod postgres;
 mod process;
 mod programs;
+mod responder;
 mod server;
 mod step;
 mod table;
@@ -53,6 +55,8 @@ enum Task {
     E2e(E2eCommand),
     /// Measure the release build
     Bench(bench::BenchArgs),
+    /// Kill servers and databases at any moment under real traffic, and look for what was lost
+    Chaos(chaos::ChaosArgs),
     /// Run test vectors, ours or others of the same formats
     Vectors(vectors::VectorsArgs),
     /// Fuzz what reads a peer's octets, one target after the other
@@ -79,6 +83,7 @@ fn main() -> ExitCode {
         Task::Docs => docs::run(),
         Task::E2e(args) => e2e::run(&args.e2e, None, Installing::unless_forbidden(args.no_install)),
         Task::Bench(args) => bench::run(args),
+        Task::Chaos(args) => chaos::run(args),
         // Its exit status says more.
         Task::Vectors(args) => return vectors::run(args),
         Task::Fuzz(args) => fuzz::run(args),

@@ -19,6 +19,7 @@ const NEEDED: &[Needed] = &[
     Needed { program: "pg_ctl", package: "postgresql" },
     Needed { program: "postgres", package: "postgresql" },
     Needed { program: "createdb", package: "postgresql" },
+    Needed { program: "psql", package: "postgresql" },
 ];
 
 /// PostgreSQL refuses to run as root: then it runs as this user, whom Debian's package makes.
@@ -28,6 +29,7 @@ const USER: &str = "postgres";
 #[derive(Debug)]
 pub(crate) struct Cluster {
     port: u16,
+    directory: PathBuf,
     _running: Undone,
 }
 
@@ -54,21 +56,50 @@ impl Cluster {
                 .args(["--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", "--username=postgres", "-D"])
                 .arg(path.join("data")),
         )?;
-        let log = path.join("log");
-        let started = command("pg_ctl", &path)?
-            .args(["start", "--wait", "--silent", "-o", &options(port, &path), "-D"])
-            .arg(path.join("data"))
+        let cluster = Self { port, directory: path, _running: running };
+        cluster.start_again()?;
+        println!("postgres: throwaway cluster at 127.0.0.1:{port} under {}", cluster.directory.display());
+        Ok(cluster)
+    }
+
+    /// Starts a cluster that has crashed.
+    pub(crate) fn start_again(&self) -> Result<(), Failure> {
+        let log = self.directory.join("log");
+        let started = command("pg_ctl", &self.directory)?
+            .args(["start", "--wait", "--silent", "-o", &options(self.port, &self.directory), "-D"])
+            .arg(self.directory.join("data"))
             .arg("-l")
             .arg(&log)
             .stdin(Stdio::null())
             .status()
             .context(|| "cannot run pg_ctl".to_owned())?;
-        if !started.success() {
-            let said = fs::read_to_string(&log).unwrap_or_default();
-            return Err(Failure::new(format!("PostgreSQL does not start:\n{said}")));
+        if started.success() {
+            return Ok(());
         }
-        println!("postgres: throwaway cluster at 127.0.0.1:{port} under {}", path.display());
-        Ok(Self { port, _running: running })
+        let said = fs::read_to_string(&log).unwrap_or_default();
+        Err(Failure::new(format!("PostgreSQL does not start:\n{said}")))
+    }
+
+    /// Ends it without a checkpoint, as a crash would; the operating system keeps what was written.
+    pub(crate) fn crash(&self) -> Result<(), Failure> {
+        let mut command = command("pg_ctl", &self.directory)?;
+        command.args(["stop", "--wait", "--silent", "-m", "immediate", "-D"]).arg(self.directory.join("data"));
+        process::output(&mut command).map(drop)
+    }
+
+    /// Ends every connection of others.
+    pub(crate) fn cut_connections(&self) -> Result<(), Failure> {
+        let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                   WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'";
+        self.query("postgres", sql).map(drop)
+    }
+
+    /// What a query of one value answers.
+    pub(crate) fn query(&self, database: &str, sql: &str) -> Result<String, Failure> {
+        let path = binary("psql").ok_or_else(|| Failure::new("psql is gone"))?;
+        let mut psql = Command::new(path);
+        psql.args(["--no-psqlrc", "--tuples-only", "--no-align", "--command", sql, &self.database_url(database)]);
+        process::output(&mut psql)
     }
 
     /// The superuser's connection URL.

@@ -1,15 +1,13 @@
 //! The server under test: the real binary, configured as an operator would, in a directory of its own.
 
 use std::env;
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
-
-use tempfile::TempDir;
 
 use crate::failure::{Context, Failure};
 use crate::interrupt::Undone;
@@ -22,14 +20,18 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(20);
 /// What the server's own documentation prints before the directory's URL once it is ready.
 const READY: &str = "directory  ";
 
-/// A running server, killed when dropped.
-#[derive(Debug)]
-pub(crate) struct Server {
-    directory: PathBuf,
-    child: Arc<Mutex<Child>>,
-    _running: Undone,
-    directory_url: String,
+/// Where a server lives: a directory with its configuration, log and data, and its ports. It survives the server.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    directory: Arc<Directory>,
     ports: Ports,
+}
+
+/// Removed once nobody uses it any more, or this program is told to end.
+#[derive(Debug)]
+struct Directory {
+    path: PathBuf,
+    _removed: Undone,
 }
 
 /// Free ports of loopback.
@@ -43,19 +45,34 @@ pub(crate) struct Ports {
     pub(crate) tls: u16,
 }
 
-impl Server {
-    /// Starts `binary` with this configuration, in which `data_dir` must be "data", and waits until it is ready.
-    pub(crate) fn start(binary: &Path, configuration: impl FnOnce(&Ports) -> String) -> Result<Self, Failure> {
+/// A running server, killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Arc<Mutex<Child>>,
+    _running: Undone,
+    directory_url: String,
+    place: Place,
+}
+
+impl Place {
+    /// A directory with this configuration, in which `data_dir` must be "data".
+    pub(crate) fn new(configuration: impl FnOnce(&Ports) -> String) -> Result<Self, Failure> {
         let temporary = tempfile::Builder::new()
             .prefix("akamu-server-")
             .tempdir()
             .context(|| "cannot make a directory for the server".to_owned())?;
-        let directory = temporary.path().to_path_buf();
+        let path = temporary.path().to_path_buf();
         let ports = Ports { listen: free_port()?, http: free_port()?, tls: free_port()? };
-        let config = directory.join("config.toml");
-        fs::write(&config, configuration(&ports)).context(|| "cannot write the server's configuration".to_owned())?;
-        let log = File::create(directory.join("server.log")).context(|| "cannot make the server's log".to_owned())?;
+        fs::write(path.join("config.toml"), configuration(&ports))
+            .context(|| "cannot write the server's configuration".to_owned())?;
+        let directory = Directory { path, _removed: Undone::at_the_end(move || drop(temporary)) };
+        Ok(Self { directory: Arc::new(directory), ports })
+    }
 
+    /// Starts `binary` and waits until it is ready. Its log goes on where an earlier one's ended.
+    pub(crate) fn start(&self, binary: &Path) -> Result<Server, Failure> {
+        let log = OpenOptions::new().create(true).append(true).open(self.log());
+        let log = log.context(|| "cannot make the server's log".to_owned())?;
         let mut command = Command::new(binary);
         for (name, _) in env::vars_os() {
             if name.to_string_lossy().starts_with("AKAMU_") {
@@ -63,9 +80,8 @@ impl Server {
             }
         }
         let mut child = command
-            .arg("--config")
-            .arg(&config)
-            .current_dir(&directory)
+            .args(["--config", "config.toml"])
+            .current_dir(self.directory())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -74,11 +90,39 @@ impl Server {
         let stdout = child.stdout.take().expect("standard output was asked for above");
         let child = Arc::new(Mutex::new(child));
         let killed = Arc::clone(&child);
-        let running = Undone::at_the_end(move || kill(&killed, temporary));
-        let mut server = Self { directory, child, _running: running, directory_url: String::new(), ports };
-        server.directory_url = directory_url(stdout)
-            .ok_or_else(|| Failure::new(format!("the server does not get ready:\n{}", server.log_tail())))?;
-        Ok(server)
+        let running = Undone::at_the_end(move || kill(&killed));
+        let Some(directory_url) = directory_url(stdout) else {
+            return Err(Failure::new(format!("the server does not get ready:\n{}", tail(&self.log()))));
+        };
+        Ok(Server { child, _running: running, directory_url, place: self.clone() })
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory.path
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.directory().join("data")
+    }
+
+    /// The certificate that clients are told to trust.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.data_dir().join("root.pem")
+    }
+
+    pub(crate) fn ports(&self) -> Ports {
+        self.ports
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory().join("server.log")
+    }
+}
+
+impl Server {
+    /// Starts `binary` with this configuration in a directory of its own.
+    pub(crate) fn start(binary: &Path, configuration: impl FnOnce(&Ports) -> String) -> Result<Self, Failure> {
+        Place::new(configuration)?.start(binary)
     }
 
     pub(crate) fn directory_url(&self) -> &str {
@@ -87,11 +131,11 @@ impl Server {
 
     /// The certificate that clients are told to trust.
     pub(crate) fn root(&self) -> PathBuf {
-        self.directory.join("data/root.pem")
+        self.place.root()
     }
 
     pub(crate) fn ports(&self) -> Ports {
-        self.ports
+        self.place.ports
     }
 
     /// Its process.
@@ -101,11 +145,11 @@ impl Server {
 
     /// Where clients keep what is theirs.
     pub(crate) fn directory(&self) -> &Path {
-        &self.directory
+        self.place.directory()
     }
 
     pub(crate) fn log_tail(&self) -> String {
-        tail(&self.directory.join("server.log"))
+        tail(&self.place.log())
     }
 
     /// Asks it to stop; it must do so soon, and with success.
@@ -136,12 +180,11 @@ impl Server {
     }
 }
 
-/// Ends a server that may have ended already, then removes its directory.
-fn kill(child: &Mutex<Child>, directory: TempDir) {
+/// Ends a server that may have ended already.
+fn kill(child: &Mutex<Child>) {
     let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
     let _ = child.kill();
     let _ = child.wait();
-    drop(directory);
 }
 
 /// Waits for the line that says the server is ready; what it prints later is read and dropped, or it would block.

@@ -42,6 +42,11 @@ impl Connection {
         Ok(Self { authority, tls: Arc::clone(tls), name, open: None })
     }
 
+    /// The next request opens another one.
+    pub(super) fn close(&mut self) {
+        self.open = None;
+    }
+
     pub(super) async fn get(&mut self, url: &str) -> Result<Answer, Failure> {
         self.send(Method::GET, url, None).await
     }
@@ -111,6 +116,12 @@ impl Answer {
 
     pub(super) fn nonce(&self) -> Option<String> {
         self.header("replay-nonce")
+    }
+
+    /// Whether this is what a client is told whose server cannot answer now (RFC 8555 §6.7, RFC 9110 §15.6.4).
+    pub(crate) fn is_unavailable(&self) -> bool {
+        let is_problem = self.header(CONTENT_TYPE.as_str()).as_deref() == Some("application/problem+json");
+        self.status == StatusCode::SERVICE_UNAVAILABLE && is_problem && self.retry_after().is_some()
     }
 
     /// Seconds.

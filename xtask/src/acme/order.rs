@@ -41,12 +41,22 @@ impl Client {
         prepare: P,
     ) -> Result<String, Failure>
     where
-        P: AsyncFn(&str, &Challenge) -> Result<(), Failure>,
+        P: Fn(&str, &Challenge),
     {
         let order = self.new_order(names).await?;
+        self.prove(&order, challenge_type, prepare).await?;
+        let certificate = self.finalize(&order, &csr(names, key)?).await?;
+        self.certificate(&certificate).await
+    }
+
+    /// Proves control of every name of an order; `prepare` puts up what proves each.
+    pub(crate) async fn prove<P>(&mut self, order: &Order, challenge_type: &str, prepare: P) -> Result<(), Failure>
+    where
+        P: Fn(&str, &Challenge),
+    {
         for authorization in &order.authorizations {
             let Some((name, challenge)) = self.challenge(authorization, challenge_type).await? else { continue };
-            prepare(&name, &challenge).await?;
+            prepare(&name, &challenge);
             self.answer(&challenge).await?;
         }
         for authorization in &order.authorizations {
@@ -55,9 +65,18 @@ impl Client {
                 return Err(Failure::new(format!("an authorization ends as {authorization}")));
             }
         }
-        let certificate = self.finalize(&order, &csr(names, key)?).await?;
-        let answer = self.post(&certificate, None).await?.expect(200, "the certificate")?;
+        Ok(())
+    }
+
+    /// The chain at a certificate's URL.
+    pub(crate) async fn certificate(&mut self, url: &str) -> Result<String, Failure> {
+        let answer = self.post(url, None).await?.expect(200, "the certificate")?;
         Ok(String::from_utf8_lossy(&answer.body).into_owned())
+    }
+
+    /// An order as it is now.
+    pub(crate) async fn order(&mut self, url: &str) -> Result<Value, Failure> {
+        self.post(url, None).await?.expect(200, "an order")?.json()
     }
 
     pub(crate) async fn new_order(&mut self, names: &[String]) -> Result<Order, Failure> {
@@ -129,7 +148,7 @@ impl Client {
     }
 
     /// The certificate's URL.
-    async fn finalize(&mut self, order: &Order, csr: &[u8]) -> Result<String, Failure> {
+    pub(crate) async fn finalize(&mut self, order: &Order, csr: &[u8]) -> Result<String, Failure> {
         let payload = json!({ "csr": base64url(csr) });
         let mut answer = self.post(&order.finalize, Some(&payload)).await?.expect(200, "finalize")?;
         loop {
@@ -144,7 +163,8 @@ impl Client {
     }
 }
 
-fn csr(names: &[String], key: &KeyPair) -> Result<Vec<u8>, Failure> {
+/// A CSR for `names`, DER.
+pub(crate) fn csr(names: &[String], key: &KeyPair) -> Result<Vec<u8>, Failure> {
     let mut params = CertificateParams::new(names).context(|| "the names do not make a CSR".to_owned())?;
     params.distinguished_name = DistinguishedName::new();
     let csr = params.serialize_request(key).context(|| "cannot make a CSR".to_owned())?;

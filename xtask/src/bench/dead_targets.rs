@@ -10,11 +10,12 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use super::figures::{Durations, megabytes, resident};
-use super::responder::{BlackHole, Responder};
+
 use crate::acme::{Challenge, Client, Directory, Order};
 use crate::failure::{Context, Failure};
 use crate::name_server::{NameServer, ZONE};
 use crate::programs::Programs;
+use crate::responder::{BlackHole, Responder};
 use crate::server::{Ports, Server};
 use crate::table::Table;
 
@@ -120,10 +121,7 @@ async fn issue(client: &mut Client, key: &KeyPair, honest: &Responder) -> Result
     let start = Instant::now();
     let thumbprint = client.account().thumbprint();
     let names = [format!("honest.{ZONE}")];
-    let put = async |_: &str, challenge: &Challenge| {
-        honest.put(challenge.key_authorization(&thumbprint));
-        Ok(())
-    };
+    let put = |_: &str, challenge: &Challenge| honest.put(challenge.key_authorization(&thumbprint));
     client.issue(&names, key, "http-01", put).await?;
     Ok(start.elapsed())
 }

@@ -47,9 +47,9 @@ impl Responder {
 
     fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         let token = request.uri().path().strip_prefix("/.well-known/acme-challenge/");
-        let mut put = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Asked for once.
-        let found = token.and_then(|token| put.remove(token));
+        let put = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = token.and_then(|token| put.get(token).cloned());
+        drop(put);
         let mut answer = Response::new(Full::from(found.clone().unwrap_or_default()));
         if found.is_none() {
             *answer.status_mut() = StatusCode::NOT_FOUND;
@@ -80,7 +80,7 @@ impl BlackHole {
 }
 
 /// Shares the port with listeners at other addresses.
-fn listen(address: SocketAddr, backlog: u32) -> Result<TcpListener, Failure> {
+pub(crate) fn listen(address: SocketAddr, backlog: u32) -> Result<TcpListener, Failure> {
     let listening = || format!("cannot listen on {address}");
     let socket = TcpSocket::new_v4().context(listening)?;
     socket.set_reuseport(true).context(listening)?;
