@@ -22,7 +22,7 @@ mod trust_anchors;
 
 pub use trust_anchors::{TrustAnchorError, TrustAnchors};
 
-use denial::{denial_flaw, is_denied, is_insecure_delegation, is_nearest_wildcard};
+use denial::Denial;
 use signature::{RrSet, SignedZone};
 
 /// How many questions one chain of trust may take: two for each zone, one for each other label.
@@ -116,18 +116,20 @@ impl Chain<'_> {
             }
             let alias = RrSet::of(&answer.answers, &child, RecordType::CNAME);
             if !alias.records.is_empty() {
-                // No zone begins at an alias, nor below it.
+                // No zone begins at an alias; below it one may.
                 self.verify(&answer, &alias, &zone)?;
-                break;
+                continue;
             }
-            if !is_denied(&answer, &child, RecordType::DS, &zone, self.now) {
-                let flaw = denial_flaw(&answer, &zone, self.now);
+            let denial = Denial::of(&answer, &zone, self.now);
+            let code = answer.metadata.response_code;
+            if !denial.denies(&child, RecordType::DS, code) {
+                let flaw = denial.flaw();
                 return Err(bogus(&child, format!("nothing proves whether a signed zone begins here: {flaw}")));
             }
-            if is_insecure_delegation(&answer, &child, &zone, self.now) {
+            if denial.leaves_unsigned(&child) {
                 return Ok(Standing::Unsigned(child));
             }
-            if answer.metadata.response_code == ResponseCode::NXDomain {
+            if code == ResponseCode::NXDomain {
                 break;
             }
         }
@@ -202,14 +204,15 @@ impl Chain<'_> {
         if let Some(has) = has {
             return self.verify(answer, &RrSet::of(&answer.answers, name, has), zone);
         }
-        if is_denied(answer, name, record_type, zone, self.now) {
+        let (denial, code) = (Denial::of(answer, zone, self.now), answer.metadata.response_code);
+        if denial.denies(name, record_type, code) {
             return Ok(());
         }
-        let claim = match answer.metadata.response_code {
+        let claim = match code {
             ResponseCode::NXDomain => "it does not exist".to_owned(),
             _ => format!("it has no {record_type} records"),
         };
-        Err(bogus(name, format!("nothing proves that {claim}: {}", denial_flaw(answer, zone, self.now))))
+        Err(bogus(name, format!("nothing proves that {claim}: {}", denial.flaw())))
     }
 
     fn verify(&self, answer: &Message, set: &RrSet<'_>, zone: &SignedZone) -> Result<(), Failure> {
@@ -217,13 +220,20 @@ impl Chain<'_> {
         let signature = set.verify(zone, self.now).map_err(|flaw| {
             bogus(name, format!("the signature of its {record_type} records by {} {flaw}", name_text(&zone.name)))
         })?;
-        let is_from_wildcard = signature.input().num_labels < name.num_labels();
-        if is_from_wildcard && !is_nearest_wildcard(answer, set, signature, zone, self.now) {
-            let flaw = denial_flaw(answer, zone, self.now);
-            let reason = format!(
-                "its {record_type} records come from a wildcard, and nothing proves that it has none of its own: {flaw}"
-            );
-            return Err(bogus(name, reason));
+        let labels = signature.input().num_labels;
+        if labels < name.num_labels() {
+            // One label more than the wildcard's parent: were anything at or below it, the wildcard would not apply.
+            let next_closer = name.trim_to(usize::from(labels) + 1);
+            let denial = Denial::of(answer, zone, self.now);
+            if !denial.covers(&next_closer) {
+                let flaw = denial.flaw();
+                return Err(bogus(
+                    name,
+                    format!(
+                        "its {record_type} records come from a wildcard, and nothing proves that it has none of its own: {flaw}"
+                    ),
+                ));
+            }
         }
         Ok(())
     }

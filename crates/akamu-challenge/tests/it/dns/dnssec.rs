@@ -14,6 +14,8 @@ use super::client::{deadline, receive, texts, with_frozen_clock};
 use super::server::{Answer, TestServer, address, record, txt};
 use super::signed_zone::{NOW, SignedZone, World};
 
+mod denial;
+
 const CHALLENGE: &str = "_acme-challenge.signed.example";
 
 fn client(world: &World, server: &TestServer) -> DnsClient {
