@@ -153,3 +153,154 @@ fn is_cut(types: &[RecordType]) -> bool {
 fn is_end(types: &[RecordType]) -> bool {
     is_cut(types) || types.contains(&RecordType::DNAME)
 }
+
+#[cfg(test)]
+mod tests {
+    use hickory_net::proto::dnssec::Nsec3HashAlgorithm;
+    use hickory_net::proto::dnssec::rdata::{NSEC, NSEC3};
+
+    use super::*;
+
+    use RecordType::{A, CNAME, DNAME, DS, NS, SOA, TXT};
+
+    /// The zone `z`: b and deep are there for the names below them only.
+    const ZONE: [(&str, &[RecordType]); 9] = [
+        ("z", &[SOA, NS, A]),
+        ("*.z", &[TXT]),
+        ("a.b.z", &[TXT]),
+        ("alias.z", &[CNAME]),
+        ("cut.z", &[NS]),
+        ("*.deep.z", &[A]),
+        ("x.deep.z", &[TXT]),
+        ("moved.z", &[DNAME, A]),
+        ("signed.z", &[NS, DS]),
+    ];
+
+    const ASKED: [&str; 21] = [
+        "z",
+        "a.z",
+        "q.a.z",
+        "b.z",
+        "a.b.z",
+        "q.b.z",
+        "q.a.b.z",
+        "alias.z",
+        "q.alias.z",
+        "cut.z",
+        "q.cut.z",
+        "deep.z",
+        "x.deep.z",
+        "y.deep.z",
+        "q.y.deep.z",
+        "q.x.deep.z",
+        "moved.z",
+        "q.moved.z",
+        "signed.z",
+        "q.signed.z",
+        "zz.z",
+    ];
+
+    fn name(text: &str) -> Name {
+        Name::from_labels(text.split('.').map(str::as_bytes)).unwrap()
+    }
+
+    fn types(of: &str) -> Option<&'static [RecordType]> {
+        let own = ZONE.iter().find(|(owner, _)| *owner == of).map(|(_, types)| *types);
+        own.or_else(|| ZONE.iter().any(|(owner, _)| name(of).zone_of(&name(owner))).then_some(&[][..]))
+    }
+
+    /// What an answer about `asked` must say, by RFC 4592 and the list above; `None`: there is one, or it is another zone's.
+    fn truth(asked: &str, record_type: RecordType) -> Option<ResponseCode> {
+        let lacks = |types: &[RecordType]| !types.contains(&record_type) && !types.contains(&CNAME);
+        let mut above = asked.split_once('.').map(|(_, above)| above);
+        let mut encloser = None;
+        while let Some(it) = above {
+            if let Some(types) = types(it) {
+                if types.contains(&DNAME) || types.contains(&NS) && !types.contains(&SOA) {
+                    return None;
+                }
+                encloser = encloser.or(Some(it));
+            }
+            above = it.split_once('.').map(|(_, above)| above);
+        }
+        if let Some(types) = types(asked) {
+            let is_cut = types.contains(&NS) && !types.contains(&SOA);
+            let is_ours = if record_type == DS { asked != "z" } else { !is_cut };
+            return (is_ours && lacks(types)).then_some(ResponseCode::NoError);
+        }
+        match types(&format!("*.{}", encloser.unwrap())) {
+            Some(types) => lacks(types).then_some(ResponseCode::NoError),
+            None => Some(ResponseCode::NXDomain),
+        }
+    }
+
+    /// All records prove all that is true; no three of them prove anything that is not.
+    fn check<'a, D: Denies, R>(records: &'a [R], of: impl Fn(&[&'a R]) -> D) {
+        let all = of(&records.iter().collect::<Vec<_>>());
+        let mut some = Vec::new();
+        for (i, first) in records.iter().enumerate() {
+            for (j, second) in records.iter().enumerate().skip(i) {
+                some.extend(records.iter().skip(j).map(|third| of(&[first, second, third])));
+            }
+        }
+        for asked in ASKED {
+            for record_type in [A, TXT, DS] {
+                for code in [ResponseCode::NoError, ResponseCode::NXDomain] {
+                    let is_true = truth(asked, record_type) == Some(code);
+                    let denies = |it: &D| denies(it, &name(asked), record_type, code);
+                    assert_eq!(denies(&all), is_true, "{asked} {record_type} {code:?}");
+                    assert!(is_true || !some.iter().any(denies), "{asked} {record_type} {code:?}");
+                }
+            }
+            let is_unsigned = |it: &D| leaves_unsigned(it, &name(asked));
+            assert_eq!(is_unsigned(&all), asked == "cut.z", "{asked}");
+            assert!(asked == "cut.z" || !some.iter().any(is_unsigned), "{asked}");
+        }
+    }
+
+    #[test]
+    fn nsec_records_prove_what_is_true_and_nothing_else() {
+        let mut zone = ZONE.map(|(owner, types)| (name(owner), types));
+        zone.sort();
+        let next = zone.iter().map(|(owner, _)| owner).cycle().skip(1);
+        let record = |((owner, types), next): (&(Name, &[RecordType]), &Name)| {
+            (owner.clone(), NSEC::new(next.clone(), types.iter().copied()))
+        };
+        let records: Vec<_> = zone.iter().zip(next).map(record).collect();
+        check(&records, |some| {
+            let mut nsecs = Nsecs::default();
+            some.iter().for_each(|(owner, nsec)| nsecs.push(owner, nsec));
+            nsecs
+        });
+    }
+
+    #[test]
+    fn nsec3_records_prove_what_is_true_and_nothing_else() {
+        let zone = name("z");
+        let base32hex = |hash: &[u8]| -> String {
+            let bits = hash.iter().flat_map(|octet| (0..8).rev().map(move |bit| u32::from(octet >> bit & 1)));
+            let bits: Vec<_> = bits.collect();
+            bits.chunks(5)
+                .map(|it| char::from_digit(it.iter().fold(0, |sum, bit| sum * 2 + bit), 32).unwrap())
+                .collect()
+        };
+        // Names between others have records here.
+        let names = ZONE.iter().map(|(owner, _)| *owner).chain(["b.z", "deep.z"]);
+        let hash = |it: &str| Nsec3HashAlgorithm::SHA1.hash(&[7], &name(it), 3).unwrap().as_ref().to_vec();
+        let mut hashes: Vec<_> = names.map(|it| (hash(it), types(it).unwrap())).collect();
+        hashes.sort();
+        let next = hashes.iter().map(|(hash, _)| hash).cycle().skip(1);
+        let record = |((hash, types), next): (&(Vec<u8>, &[RecordType]), &Vec<u8>)| {
+            let types = types.iter().copied();
+            let nsec3 = NSEC3::new(Nsec3HashAlgorithm::SHA1, false, 3, vec![7], next.clone(), types);
+            // In either case.
+            (name(&format!("{}.z", base32hex(hash).to_uppercase())), nsec3)
+        };
+        let records: Vec<_> = hashes.iter().zip(next).map(record).collect();
+        check(&records, |some| {
+            let mut nsec3s = Nsec3s::new(&zone);
+            some.iter().for_each(|(owner, nsec3)| nsec3s.push(owner, nsec3));
+            nsec3s
+        });
+    }
+}
