@@ -17,12 +17,14 @@ use super::{DnsClient, LookupError};
 use crate::{Deadline, DnssecStatus, Event};
 
 mod denial;
+mod dname;
 mod signature;
 mod trust_anchors;
 
 pub use trust_anchors::{TrustAnchorError, TrustAnchors};
 
 use denial::Denial;
+use dname::dname_behind;
 use signature::{RrSet, SignedZone};
 
 /// How many questions one chain of trust may take: two for each zone, one for each other label.
@@ -216,6 +218,9 @@ impl Chain<'_> {
     }
 
     fn verify(&self, answer: &Message, set: &RrSet<'_>, zone: &SignedZone) -> Result<(), Failure> {
+        if let Some((owner, records)) = dname_behind(answer, set) {
+            return self.verify(answer, &RrSet::of(&records, &owner, RecordType::DNAME), zone);
+        }
         let RrSet { name, record_type, .. } = *set;
         let signature = set.verify(zone, self.now).map_err(|flaw| {
             bogus(name, format!("the signature of its {record_type} records by {} {flaw}", name_text(&zone.name)))

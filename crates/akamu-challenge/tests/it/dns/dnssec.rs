@@ -7,7 +7,8 @@ use akamu_challenge::{DnsClient, Dnssec, Event, Forwarder, Lookup, LookupError, 
 use akamu_proto::{DnsName, Timestamp};
 use hickory_server::proto::dnssec::DigestType;
 use hickory_server::proto::op::{Message, ResponseCode};
-use hickory_server::proto::rr::{Record, RecordType};
+use hickory_server::proto::rr::rdata::NULL;
+use hickory_server::proto::rr::{RData, Record, RecordType};
 use tokio::net::UdpSocket;
 
 use super::client::{deadline, receive, texts, with_frozen_clock};
@@ -561,4 +562,45 @@ fn each_forwarder_has_its_own_setting_and_its_own_trust_anchor() {
         assert_eq!(name, "corp.example");
         assert_eq!(outside.asked().last().unwrap(), "corp.example DS");
     });
+}
+
+/// What a server says of a name below a DNAME record: that record as its zone signed it, and the alias made from it.
+fn moved(world: &World, name: &str, alias: &str) -> Vec<Record> {
+    let dname = |octets: Vec<u8>| RData::Unknown { code: RecordType::DNAME, rdata: NULL::with(octets) };
+    let octets = b"\x08UNSIGNED\x07EXAMPLE\0".to_vec();
+    // Signed in lower case, and sent as it was written (RFC 4034 §6.2).
+    let mut records = world.signed.sign(vec![record("moved.signed.example", dname(octets.to_ascii_lowercase()))]);
+    records[0].data = dname(octets);
+    records.push(record(name, super::server::cname(alias)));
+    records
+}
+
+#[test]
+fn an_alias_made_from_a_dname_counts_as_that_record_does() {
+    let mut world = World::new();
+    let name = "a.moved.signed.example";
+    world.say_signed("moved.signed.example", RecordType::DNAME, Answer::code(ResponseCode::NoError));
+    let honest = moved(&world, name, "a.unsigned.example");
+    world.say(name, RecordType::DS, Answer::records(honest.clone()));
+    world.say(name, RecordType::TXT, Answer::records(honest.clone()));
+    let verdicts = [
+        format!("{name} TXT: DNSSEC secure: signed by signed.example"),
+        "a.unsigned.example TXT: DNSSEC insecure: unsigned.example is delegated without signatures".to_owned(),
+    ];
+    check_found(&world, name, &["plain"], &verdicts.each_ref().map(String::as_str));
+    let unsigned =
+        |type_covered: &str| format!("the signature of its {type_covered} records by signed.example is missing");
+    // To another name than the DNAME record makes it.
+    let elsewhere = moved(&world, name, "b.unsigned.example");
+    world.say(name, RecordType::TXT, Answer::records(elsewhere));
+    check_bogus(&world, name, name, &unsigned("CNAME"));
+    // From a DNAME record that nobody signed.
+    let is_unsigned = |it: &Record| it.record_type() != RecordType::RRSIG;
+    let forged = honest.into_iter().filter(is_unsigned).collect();
+    world.say(name, RecordType::TXT, Answer::records(forged));
+    check_bogus(&world, name, "moved.signed.example", &unsigned("DNAME"));
+    // Its own name is not renamed (RFC 6672 §2.3).
+    let own = moved(&world, "moved.signed.example", "unsigned.example");
+    world.say("moved.signed.example", RecordType::TXT, Answer::records(own));
+    check_bogus(&world, "moved.signed.example", "moved.signed.example", &unsigned("CNAME"));
 }
