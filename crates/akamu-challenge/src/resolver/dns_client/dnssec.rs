@@ -30,6 +30,10 @@ use signature::{RrSet, SignedZone};
 /// How many questions one chain of trust may take: two for each zone, one for each other label.
 const MAX_QUESTIONS: usize = 64;
 
+/// How many DS records, and how many keys, one zone may have: each key is compared with each record, and whoever answers
+/// says how many there are.
+const MAX_KEYS: usize = 32;
+
 /// Whether answers are validated. Written `off` and `require-if-signed`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -107,6 +111,7 @@ impl Chain<'_> {
             let answer = self.ask(&child, RecordType::DS).await?;
             let set = RrSet::of(&answer.answers, &child, RecordType::DS);
             if !set.records.is_empty() {
+                limited(&set)?;
                 self.verify(&answer, &set, &zone)?;
                 let signers = usable(&set);
                 if signers.is_empty() {
@@ -165,6 +170,7 @@ impl Chain<'_> {
     ) -> Result<SignedZone, Failure> {
         let answer = self.ask(name, RecordType::DNSKEY).await?;
         let set = RrSet::of(&answer.answers, name, RecordType::DNSKEY);
+        limited(&set)?;
         let is_usable = |key: &&DNSKEY| key.zone_key() && !key.revoke() && key.algorithm().is_supported();
         let keys: Vec<_> = set.records.iter().filter_map(|it| dnskey(it)).filter(is_usable).cloned().collect();
         if keys.is_empty() {
@@ -242,6 +248,13 @@ impl Chain<'_> {
         }
         Ok(())
     }
+}
+
+fn limited(set: &RrSet<'_>) -> Result<(), Failure> {
+    if set.records.len() > MAX_KEYS {
+        return Err(bogus(set.name, format!("it has more than {MAX_KEYS} {} records", set.record_type)));
+    }
+    Ok(())
 }
 
 fn dnskey(record: &Record) -> Option<&DNSKEY> {

@@ -604,3 +604,21 @@ fn an_alias_made_from_a_dname_counts_as_that_record_does() {
     world.say("moved.signed.example", RecordType::TXT, Answer::records(own));
     check_bogus(&world, "moved.signed.example", "moved.signed.example", &unsigned("CNAME"));
 }
+
+#[test]
+fn a_zone_has_no_more_than_32_keys_and_ds_records() {
+    let others: Vec<_> = (0..32).map(|_| SignedZone::new("signed.example")).collect();
+    let mut world = World::new();
+    world.say("signed.example", RecordType::DNSKEY, world.signed.keys_beside(&others[..15]));
+    let ds = |world: &World, others: &[SignedZone]| {
+        let zones = others.iter().chain([&world.signed]).map(|it| (it, DigestType::SHA256));
+        world.example.delegations(&zones.collect::<Vec<_>>())
+    };
+    world.say("signed.example", RecordType::DS, ds(&world, &others[..31]));
+    assert_eq!(texts(&look_up(&world, CHALLENGE)), ["right"]);
+    world.say("signed.example", RecordType::DNSKEY, world.signed.keys_beside(&others[..16]));
+    check_bogus(&world, CHALLENGE, "signed.example", "it has more than 32 DNSKEY records");
+    world.say("signed.example", RecordType::DNSKEY, world.signed.keys());
+    world.say("signed.example", RecordType::DS, ds(&world, &others));
+    check_bogus(&world, CHALLENGE, "signed.example", "it has more than 32 DS records");
+}

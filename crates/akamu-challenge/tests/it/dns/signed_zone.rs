@@ -68,8 +68,14 @@ impl SignedZone {
     }
 
     pub(super) fn keys(&self) -> Answer {
-        let keys = [&self.ksk, &self.zsk].map(|it| RData::DNSSEC(DNSSECRData::DNSKEY(it.dnskey().clone())));
-        let keys = keys.into_iter().map(|it| record(self.name, it)).collect();
+        self.keys_beside(&[])
+    }
+
+    /// Its keys beside those that others say are theirs, signed by its own.
+    pub(super) fn keys_beside(&self, others: &[Self]) -> Answer {
+        let keys = others.iter().chain([self]).flat_map(|it| [&it.ksk, &it.zsk]);
+        let keys = keys.map(|it| RData::DNSSEC(DNSSECRData::DNSKEY(it.dnskey().clone())));
+        let keys = keys.map(|it| record(self.name, it)).collect();
         Answer::records(self.signed(&self.ksk, keys, NOW - DAY))
     }
 
