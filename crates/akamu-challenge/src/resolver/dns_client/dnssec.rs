@@ -32,7 +32,7 @@ const MAX_QUESTIONS: usize = 64;
 
 /// How many DS records, and how many keys, one zone may have: each key is compared with each record, and whoever answers
 /// says how many there are.
-const MAX_KEYS: usize = 32;
+const MAX_KEY_RECORDS: usize = 32;
 
 /// Whether answers are validated. Written `off` and `require-if-signed`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -251,8 +251,8 @@ impl Chain<'_> {
 }
 
 fn limited(set: &RrSet<'_>) -> Result<(), Failure> {
-    if set.records.len() > MAX_KEYS {
-        return Err(bogus(set.name, format!("it has more than {MAX_KEYS} {} records", set.record_type)));
+    if set.records.len() > MAX_KEY_RECORDS {
+        return Err(bogus(set.name, format!("it has more than {MAX_KEY_RECORDS} {} records", set.record_type)));
     }
     Ok(())
 }

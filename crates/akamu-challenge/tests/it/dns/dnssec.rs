@@ -5,7 +5,7 @@ use std::time::Duration;
 use akamu_challenge::testing::TestClock;
 use akamu_challenge::{DnsClient, Dnssec, Event, Forwarder, Lookup, LookupError, Resolver as _, TxtRecord};
 use akamu_proto::{DnsName, Timestamp};
-use hickory_server::proto::dnssec::DigestType;
+use hickory_server::proto::dnssec::{Algorithm, DigestType};
 use hickory_server::proto::op::{Message, ResponseCode};
 use hickory_server::proto::rr::rdata::NULL;
 use hickory_server::proto::rr::{RData, Record, RecordType};
@@ -74,6 +74,28 @@ fn a_signed_answer_is_secure_and_each_question_is_told() {
             "_acme-challenge.signed.example TXT: DNSSEC secure: signed by signed.example",
         ]
     );
+}
+
+#[test]
+fn zones_may_sign_by_rsa_and_ecdsa_and_their_parents_otherwise() {
+    use Algorithm::{ECDSAP256SHA256, ECDSAP384SHA384, RSASHA256, RSASHA512};
+    for algorithms in [[RSASHA256, RSASHA256, ECDSAP256SHA256], [ECDSAP384SHA384, RSASHA512, RSASHA256]] {
+        let mut world = World::of(algorithms);
+        check_found(
+            &world,
+            CHALLENGE,
+            &["right"],
+            &[&format!("{CHALLENGE} TXT: DNSSEC secure: signed by signed.example")],
+        );
+        let impostor = World::of(algorithms).signed;
+        world.say(
+            CHALLENGE,
+            RecordType::TXT,
+            Answer::records(impostor.sign(vec![record(CHALLENGE, txt(&[b"forged"]))])),
+        );
+        let why = "the signature of its TXT records by signed.example was made by another key or over other records";
+        check_bogus(&world, CHALLENGE, CHALLENGE, why);
+    }
 }
 
 #[test]

@@ -4,10 +4,12 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use hickory_server::proto::dnssec::crypto::Ed25519SigningKey;
+use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
+use aws_lc_rs::rsa::{self, KeySize};
+use hickory_server::proto::dnssec::crypto::{EcdsaSigningKey, Ed25519SigningKey, RsaSigningKey};
 use hickory_server::proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS, NSEC, NSEC3, RRSIG};
 use hickory_server::proto::dnssec::{
-    Algorithm, DigestType, DnssecSigner, Nsec3HashAlgorithm, SigningKey as _, Verifier as _,
+    Algorithm, DigestType, DnssecSigner, Nsec3HashAlgorithm, SigningKey, Verifier as _,
 };
 use hickory_server::proto::op::ResponseCode;
 use hickory_server::proto::rr::rdata::SOA;
@@ -28,17 +30,37 @@ pub(super) struct SignedZone {
     zsk: DnssecSigner,
 }
 
-fn signer(zone: &str, is_ksk: bool, lifetime: Duration) -> DnssecSigner {
-    let pkcs8 = Ed25519SigningKey::generate_pkcs8().unwrap();
-    let key = Ed25519SigningKey::from_pkcs8(&pkcs8).unwrap();
+fn key(algorithm: Algorithm) -> Box<dyn SigningKey> {
+    match algorithm {
+        Algorithm::ED25519 => {
+            let pkcs8 = Ed25519SigningKey::generate_pkcs8().unwrap();
+            Box::new(Ed25519SigningKey::from_pkcs8(&pkcs8).unwrap())
+        }
+        Algorithm::ECDSAP256SHA256 | Algorithm::ECDSAP384SHA384 => {
+            let pkcs8 = EcdsaSigningKey::generate_pkcs8(algorithm).unwrap();
+            Box::new(EcdsaSigningKey::from_pkcs8(&pkcs8, algorithm).unwrap())
+        }
+        _ => {
+            let pair = rsa::KeyPair::generate(KeySize::Rsa2048).unwrap();
+            let pkcs8: Pkcs8V1Der<'_> = pair.as_der().unwrap();
+            Box::new(RsaSigningKey::from_pkcs8(&pkcs8.as_ref().into(), algorithm).unwrap())
+        }
+    }
+}
+
+fn signer(zone: &str, is_ksk: bool, algorithm: Algorithm) -> DnssecSigner {
+    let key = key(algorithm);
     let dnskey = DNSKEY::new(true, is_ksk, false, key.to_public_key().unwrap());
-    DnssecSigner::new(dnskey, Box::new(key), name(zone), lifetime)
+    DnssecSigner::new(dnskey, key, name(zone), Duration::from_secs(2 * DAY.unsigned_abs()))
 }
 
 impl SignedZone {
     pub(super) fn new(name: &'static str) -> Self {
-        let lifetime = Duration::from_secs(2 * DAY.unsigned_abs());
-        Self { name, ksk: signer(name, true, lifetime), zsk: signer(name, false, lifetime) }
+        Self::by(Algorithm::ED25519, name)
+    }
+
+    pub(super) fn by(algorithm: Algorithm, name: &'static str) -> Self {
+        Self { name, ksk: signer(name, true, algorithm), zsk: signer(name, false, algorithm) }
     }
 
     /// The key that a trust anchor file or the parent names, as a line of such a file.
@@ -159,7 +181,14 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        let [root, example, signed] = ["", "example", "signed.example"].map(SignedZone::new);
+        Self::of([Algorithm::ED25519; 3])
+    }
+
+    /// With the root, example and signed.example signed by these algorithms.
+    pub(super) fn of([root, example, signed]: [Algorithm; 3]) -> Self {
+        let root = SignedZone::by(root, "");
+        let example = SignedZone::by(example, "example");
+        let signed = SignedZone::by(signed, "signed.example");
         let mut world = Self { root, example, signed, answers: HashMap::new() };
         let Self { root, example, signed, .. } = &world;
         let challenge = "_acme-challenge.signed.example";
