@@ -150,7 +150,18 @@ impl SignedZone {
 
     /// The signed NSEC3 record of `owner`; without types, one that covers it instead.
     pub(super) fn nsec3(&self, owner: &str, types: Option<&[RecordType]>, opt_out: bool) -> Vec<Record> {
-        let mut hash = Nsec3HashAlgorithm::SHA1.hash(&[], &name(owner), 0).unwrap().as_ref().to_vec();
+        self.nsec3_after(0, owner, types, opt_out)
+    }
+
+    /// The same, of hashes that are hashed so many times more.
+    pub(super) fn nsec3_after(
+        &self,
+        iterations: u16,
+        owner: &str,
+        types: Option<&[RecordType]>,
+        opt_out: bool,
+    ) -> Vec<Record> {
+        let mut hash = Nsec3HashAlgorithm::SHA1.hash(&[], &name(owner), iterations).unwrap().as_ref().to_vec();
         let mut next = hash.clone();
         next[19] = next[19].wrapping_add(1);
         if types.is_none() {
@@ -158,7 +169,7 @@ impl SignedZone {
         }
         let label = base32hex(&hash);
         let types = types.unwrap_or_default().iter().copied().chain([RecordType::RRSIG]);
-        let nsec3 = NSEC3::new(Nsec3HashAlgorithm::SHA1, opt_out, 0, Vec::new(), next, types);
+        let nsec3 = NSEC3::new(Nsec3HashAlgorithm::SHA1, opt_out, iterations, Vec::new(), next, types);
         let owner = if self.name.is_empty() { label } else { format!("{label}.{}", self.name) };
         self.sign(vec![record(&owner, RData::DNSSEC(DNSSECRData::NSEC3(nsec3)))])
     }

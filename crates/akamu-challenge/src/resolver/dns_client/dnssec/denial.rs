@@ -64,11 +64,13 @@ impl<'a> Denial<'a> {
                 Ok(signature) => signature,
                 Err(flaw) => {
                     let owner = name_text(owner);
-                    unsigned.get_or_insert(format!("the signature of the {record_type} record of {owner} {flaw}"));
+                    unsigned
+                        .get_or_insert_with(|| format!("the signature of the {record_type} record of {owner} {flaw}"));
                     continue;
                 }
             };
-            useless.get_or_insert(format!("the {record_type} records of {} do not say so", name_text(&zone.name)));
+            useless
+                .get_or_insert_with(|| format!("the {record_type} records of {} do not say so", name_text(&zone.name)));
             if signature.input().num_labels != owner.num_labels() {
                 continue;
             }
@@ -176,7 +178,7 @@ mod tests {
         ("signed.z", &[NS, DS]),
     ];
 
-    const ASKED: [&str; 21] = [
+    const ASKED: [&str; 22] = [
         "z",
         "a.z",
         "q.a.z",
@@ -198,6 +200,7 @@ mod tests {
         "signed.z",
         "q.signed.z",
         "zz.z",
+        "0.b.z",
     ];
 
     fn name(text: &str) -> Name {
@@ -232,6 +235,12 @@ mod tests {
             Some(types) => lacks(types).then_some(ResponseCode::NoError),
             None => Some(ResponseCode::NXDomain),
         }
+    }
+
+    fn base32hex(hash: &[u8]) -> String {
+        let bits: Vec<_> =
+            hash.iter().flat_map(|octet| (0..8).rev().map(move |bit| u32::from(octet >> bit & 1))).collect();
+        bits.chunks(5).map(|it| char::from_digit(it.iter().fold(0, |sum, bit| sum * 2 + bit), 32).unwrap()).collect()
     }
 
     /// All records prove all that is true; no three of them prove anything that is not.
@@ -277,13 +286,6 @@ mod tests {
     #[test]
     fn nsec3_records_prove_what_is_true_and_nothing_else() {
         let zone = name("z");
-        let base32hex = |hash: &[u8]| -> String {
-            let bits = hash.iter().flat_map(|octet| (0..8).rev().map(move |bit| u32::from(octet >> bit & 1)));
-            let bits: Vec<_> = bits.collect();
-            bits.chunks(5)
-                .map(|it| char::from_digit(it.iter().fold(0, |sum, bit| sum * 2 + bit), 32).unwrap())
-                .collect()
-        };
         // Names between others have records here.
         let names = ZONE.iter().map(|(owner, _)| *owner).chain(["b.z", "deep.z"]);
         let hash = |it: &str| Nsec3HashAlgorithm::SHA1.hash(&[7], &name(it), 3).unwrap().as_ref().to_vec();
@@ -302,5 +304,32 @@ mod tests {
             some.iter().for_each(|(owner, nsec3)| nsec3s.push(owner, nsec3));
             nsec3s
         });
+    }
+
+    #[test]
+    fn an_nsec3_record_that_opts_out_leaves_delegations_open_and_nothing_else() {
+        let zone = name("z");
+        let hash = |it: &str| Nsec3HashAlgorithm::SHA1.hash(&[], &name(it), 0).unwrap().as_ref().to_vec();
+        let nsec3 = |salt: &[u8], opt_out, types: &[RecordType]| {
+            NSEC3::new(Nsec3HashAlgorithm::SHA1, opt_out, 0, salt.to_vec(), hash("z"), types.iter().copied())
+        };
+        // The only one of its zone: it covers every other name.
+        let [open, closed] = [true, false].map(|it| nsec3(&[], it, &[NS, SOA]));
+        let owner = |of, zone: &str| name(&format!("{}.{zone}", base32hex(&hash(of))));
+        for (owner, nsec3, is_open) in
+            [(owner("z", "z"), &open, true), (owner("z", "z"), &closed, false), (owner("z", "y.z"), &open, false)]
+        {
+            let mut nsec3s = Nsec3s::new(&zone);
+            nsec3s.push(&owner, nsec3);
+            assert_eq!(denies(&nsec3s, &name("a.z"), DS, ResponseCode::NoError), is_open);
+            assert_eq!(leaves_unsigned(&nsec3s, &name("a.z")), is_open);
+            assert!(!denies(&nsec3s, &name("a.z"), TXT, ResponseCode::NoError));
+        }
+        // Hashed in another way than the first, it does not stand at that name.
+        let cut = nsec3(&[7], false, &[NS]);
+        let mut nsec3s = Nsec3s::new(&zone);
+        nsec3s.push(&owner("z", "z"), &closed);
+        nsec3s.push(&owner("a.z", "z"), &cut);
+        assert!(!leaves_unsigned(&nsec3s, &name("a.z")));
     }
 }

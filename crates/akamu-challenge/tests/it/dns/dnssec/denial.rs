@@ -6,7 +6,7 @@ use hickory_server::proto::rr::{Record, RecordType};
 
 use super::super::server::{Answer, record, txt};
 use super::super::signed_zone::World;
-use super::{CHALLENGE, check_found, look_up, renamed, texts, verdicts};
+use super::{CHALLENGE, check_bogus, check_found, look_up, renamed, texts, verdicts};
 
 fn nodata(proof: &[Vec<Record>]) -> Answer {
     Answer::code(ResponseCode::NoError).with_authorities(proof.concat())
@@ -93,4 +93,34 @@ fn names_below_an_alias_may_be_delegated() {
     let right = world.signed.sign(vec![record(host, txt(&[b"right"]))]);
     world.say_signed(host, RecordType::TXT, Answer::records(right));
     assert_eq!(texts(&look_up(&world, host)), ["right"]);
+}
+
+#[test]
+fn a_denial_made_from_a_wildcard_is_none() {
+    let mut world = World::new();
+    let nothing = "nothing.signed.example";
+    let proof = world.signed.nsec("signed.example", "signed.example", &[RecordType::SOA]);
+    world.say(nothing, RecordType::DS, nxdomain(&[world.signed.soa(), proof]));
+    let wildcard = world.signed.nsec("*.signed.example", "signed.example", &[RecordType::A]);
+    world.say(nothing, RecordType::TXT, nodata(&[renamed(wildcard, nothing)]));
+    check_refused(&world, nothing);
+}
+
+#[test]
+fn hashes_of_more_than_100_iterations_and_more_than_12_rrsets_are_not_looked_at() {
+    let mut world = World::new();
+    let why = "nothing proves whether a signed zone begins here: ";
+    let iterated = |world: &World, n| world.signed.nsec3_after(n, CHALLENGE, Some(&[RecordType::TXT]), false);
+    world.say(CHALLENGE, RecordType::DS, nodata(&[iterated(&world, 100)]));
+    assert_eq!(texts(&look_up(&world, CHALLENGE)), ["right"]);
+    world.say(CHALLENGE, RecordType::DS, nodata(&[iterated(&world, 101)]));
+    let flaw = "the NSEC3 records of signed.example take more than 100 iterations";
+    check_bogus(&world, CHALLENGE, CHALLENGE, &format!("{why}{flaw}"));
+    let others = |n| (0..n).map(|it| world.signed.nsec(&format!("{it}.signed.example"), "signed.example", &[]));
+    let last = || world.signed.nsec(CHALLENGE, "signed.example", &[RecordType::TXT]);
+    let [some, many] = [11, 12].map(|n| nodata(&others(n).chain([last()]).collect::<Vec<_>>()));
+    world.say(CHALLENGE, RecordType::DS, some);
+    assert_eq!(texts(&look_up(&world, CHALLENGE)), ["right"]);
+    world.say(CHALLENGE, RecordType::DS, many);
+    check_bogus(&world, CHALLENGE, CHALLENGE, &format!("{why}the NSEC records of signed.example do not say so"));
 }

@@ -42,7 +42,7 @@ impl<'a> Nsec3s<'a> {
         let is_around = |(owner, nsec3): &&(Vec<u8>, &NSEC3)| {
             let next = nsec3.next_hashed_owner_name();
             let (is_after, is_before) = (owner.as_slice() < hash.as_slice(), hash.as_slice() < next);
-            if owner.as_slice() < next { is_after && is_before } else { *owner != hash && (is_after || is_before) }
+            if owner.as_slice() < next { is_after && is_before } else { is_after || is_before }
         };
         self.records.iter().find(is_around).map(|(_, nsec3)| *nsec3)
     }
