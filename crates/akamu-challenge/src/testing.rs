@@ -3,6 +3,8 @@
 //! Under tokio's paused clock every timeout, split answer, reset and slow octet is replayed the same way each time, and
 //! takes no time.
 
+#[cfg(feature = "net")]
+mod name_server;
 mod parsers;
 
 use std::collections::HashMap;
@@ -21,6 +23,8 @@ use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::watch;
 
+#[cfg(feature = "net")]
+pub use name_server::TestNameServer;
 pub use parsers::{PersistFields, check_validation_certificate, read_persist_record};
 
 use crate::{Clock, Connector, Deadline, Lookup, LookupError, Resolver, Stream, TxtRecord};

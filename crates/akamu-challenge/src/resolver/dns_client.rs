@@ -21,6 +21,8 @@ use hickory_net::proto::rr::{DNSClass, Name, RData, RecordType};
 
 use super::{Lookup, LookupError, Resolver, TxtRecord};
 use crate::source_addresses::SourceAddresses;
+#[cfg(feature = "testing")]
+use crate::testing::TestNameServer;
 use crate::{Clock, Deadline, Event, Excerpt, SystemClock};
 
 mod dnssec;
@@ -35,6 +37,7 @@ pub use dnssec::{Dnssec, TrustAnchorError, TrustAnchors};
 pub use forwarder::{Forwarder, Zone, ZoneError};
 
 use dnssec::validate;
+use exchange::Network;
 use resolv_conf::{NameServers, interface_index};
 use servers::Servers;
 use steps::Steps;
@@ -91,6 +94,13 @@ impl DnsClient {
         }
     }
 
+    /// A client of a server in memory, for which this address stands.
+    #[cfg(feature = "testing")]
+    pub(crate) fn in_memory(server: TestNameServer, address: SocketAddr) -> Self {
+        let servers = Servers::new([address], Dnssec::Off).over(Network::Memory(server));
+        Self { default: Arc::new(servers), ..Self::new([]) }
+    }
+
     /// A client of the servers that the operating system names at this moment (`nameserver` in /etc/resolv.conf). Entries
     /// that cannot be asked are passed over.
     ///
@@ -119,7 +129,8 @@ impl DnsClient {
     /// Names in a forwarder's zone are asked of its servers; the longest zone that holds a name decides.
     #[must_use]
     pub fn with_forwarders(self, forwarders: impl IntoIterator<Item = Forwarder>) -> Self {
-        let from_there = |it: Forwarder| if self.sources.is_any() { it } else { it.with_sources(&self.sources) };
+        let from_there =
+            |it: Forwarder| if self.sources.is_any() { it } else { it.over(Network::Sockets(self.sources.clone())) };
         Self { forwarders: forwarders.into_iter().map(from_there).collect(), ..self }
     }
 
@@ -141,8 +152,8 @@ impl DnsClient {
     pub fn with_sources(self, sources: impl IntoIterator<Item = IpAddr>) -> Self {
         let sources = SourceAddresses::new(sources);
         Self {
-            default: Arc::new(self.default.with_sources(&sources)),
-            forwarders: self.forwarders.iter().cloned().map(|it| it.with_sources(&sources)).collect(),
+            default: Arc::new(self.default.over(Network::Sockets(sources.clone()))),
+            forwarders: self.forwarders.iter().map(|it| it.clone().over(Network::Sockets(sources.clone()))).collect(),
             sources,
             ..self
         }

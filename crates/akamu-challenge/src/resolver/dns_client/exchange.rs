@@ -26,6 +26,21 @@ const MAX_DATAGRAM: usize = 4096;
 /// How long the first datagram may take; each further one twice as long as the one before.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
+/// What carries messages.
+#[derive(Clone, Debug)]
+pub(super) enum Network {
+    /// From these addresses of this machine.
+    Sockets(SourceAddresses),
+    #[cfg(feature = "testing")]
+    Memory(crate::testing::TestNameServer),
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self::Sockets(SourceAddresses::default())
+    }
+}
+
 /// A message that asks.
 pub(super) struct Query {
     message: Message,
@@ -61,7 +76,18 @@ impl Query {
     }
 
     /// Sends the question again and again until the server answers; the caller sets the limit.
-    pub(super) async fn over_udp(&self, server: SocketAddr, sources: &SourceAddresses) -> Result<Reply, LookupError> {
+    pub(super) async fn over_udp(&self, server: SocketAddr, network: &Network) -> Result<Reply, LookupError> {
+        match network {
+            Network::Sockets(sources) => self.over_udp_socket(server, sources).await,
+            #[cfg(feature = "testing")]
+            Network::Memory(memory) => {
+                let reply = memory.answers(&self.octets).iter().find_map(|it| self.read(it));
+                reply.unwrap_or(Err(LookupError::Timeout))
+            }
+        }
+    }
+
+    async fn over_udp_socket(&self, server: SocketAddr, sources: &SourceAddresses) -> Result<Reply, LookupError> {
         let socket = sources.socket_to(server).await.map_err(unreachable)?;
         let mut wait = FIRST_WAIT;
         loop {
@@ -84,8 +110,12 @@ impl Query {
     }
 
     /// Asks over a connection of its own.
-    pub(super) async fn over_tcp(&self, server: SocketAddr, sources: &SourceAddresses) -> Result<Reply, LookupError> {
-        let answer = self.exchange_over_tcp(server, sources).await.map_err(unreachable)?;
+    pub(super) async fn over_tcp(&self, server: SocketAddr, network: &Network) -> Result<Reply, LookupError> {
+        let answer = match network {
+            Network::Sockets(sources) => self.exchange_over_tcp(server, sources).await.map_err(unreachable)?,
+            #[cfg(feature = "testing")]
+            Network::Memory(memory) => memory.answers(&self.octets).into_iter().next().unwrap_or_default(),
+        };
         self.read(&answer).unwrap_or(Err(LookupError::Malformed))
     }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use hickory_net::proto::rr::Name;
 
 use super::Dnssec;
+use super::exchange::Network;
 use super::servers::Servers;
-use crate::source_addresses::SourceAddresses;
 
 /// A zone by its name: that name and every one below it; `.` is all names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -66,8 +66,8 @@ impl Forwarder {
         Self { zone, servers: Arc::new(Servers::new(servers, dnssec)) }
     }
 
-    pub(super) fn with_sources(self, sources: &SourceAddresses) -> Self {
-        Self { servers: Arc::new(self.servers.with_sources(sources)), ..self }
+    pub(super) fn over(self, network: Network) -> Self {
+        Self { servers: Arc::new(self.servers.over(network)), ..self }
     }
 }
 

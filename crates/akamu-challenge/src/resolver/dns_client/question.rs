@@ -9,10 +9,9 @@ use hickory_net::proto::rr::{Name, RData, RecordType};
 use tokio::time::Instant;
 
 use super::LookupError;
-use super::exchange::{Query, Reply};
+use super::exchange::{Network, Query, Reply};
 use super::steps::Steps;
 use crate::report::millis;
-use crate::source_addresses::SourceAddresses;
 use crate::{Deadline, Event, Excerpt};
 
 /// How many records of one answer stand in the report.
@@ -21,8 +20,8 @@ const MAX_SHOWN: usize = 16;
 /// Who is asked for what.
 #[derive(Clone, Copy)]
 pub(super) struct Question<'a> {
+    pub(super) network: &'a Network,
     pub(super) server: SocketAddr,
-    pub(super) sources: &'a SourceAddresses,
     pub(super) name: &'a Name,
     pub(super) record_type: RecordType,
     /// Whether signatures are wanted too (DO, RFC 4035 §3.2.1).
@@ -48,9 +47,9 @@ impl Question<'_> {
     /// Over UDP and, where the answer was truncated, over TCP.
     async fn exchange(self, with_edns: bool, deadline: Deadline, steps: &Steps) -> Result<Message, LookupError> {
         let query = Query::new(self.name, self.record_type, with_edns, self.signatures)?;
-        let mut reply = self.recorded("UDP", query.over_udp(self.server, self.sources), deadline, steps).await?;
+        let mut reply = self.recorded("UDP", query.over_udp(self.server, self.network), deadline, steps).await?;
         if let Reply::Truncated = reply {
-            reply = self.recorded("TCP", query.over_tcp(self.server, self.sources), deadline, steps).await?;
+            reply = self.recorded("TCP", query.over_tcp(self.server, self.network), deadline, steps).await?;
         }
         match reply {
             Reply::Whole(message) => Ok(message),

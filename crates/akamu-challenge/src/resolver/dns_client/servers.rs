@@ -8,11 +8,11 @@ use hickory_net::proto::op::Message;
 use hickory_net::proto::rr::{Name, RecordType};
 use tokio::time::Instant;
 
+use super::exchange::Network;
 use super::question::Question;
 use super::steps::Steps;
 use super::{Dnssec, LookupError, more_telling};
 use crate::Deadline;
-use crate::source_addresses::SourceAddresses;
 
 /// How long a server that did not answer in its share of the time is asked after the others.
 const REST: Duration = Duration::from_secs(30);
@@ -20,9 +20,9 @@ const REST: Duration = Duration::from_secs(30);
 /// Name servers that answer the same questions.
 #[derive(Debug)]
 pub(super) struct Servers {
+    network: Network,
     addresses: Box<[SocketAddr]>,
     pub(super) dnssec: Dnssec,
-    sources: SourceAddresses,
     /// Until when each is asked last.
     rests_until: Mutex<Box<[Option<Instant>]>>,
 }
@@ -31,16 +31,16 @@ impl Servers {
     pub(super) fn new(addresses: impl IntoIterator<Item = SocketAddr>, dnssec: Dnssec) -> Self {
         let addresses: Box<[_]> = addresses.into_iter().collect();
         let rests_until = Mutex::new(vec![None; addresses.len()].into());
-        Self { addresses, dnssec, sources: SourceAddresses::default(), rests_until }
+        Self { network: Network::default(), addresses, dnssec, rests_until }
     }
 
     pub(super) fn with_dnssec(&self, dnssec: Dnssec) -> Self {
-        Self { sources: self.sources.clone(), ..Self::new(self.addresses.iter().copied(), dnssec) }
+        Self { network: self.network.clone(), ..Self::new(self.addresses.iter().copied(), dnssec) }
     }
 
-    /// The same servers, asked from these addresses: whether they answer there is not known yet.
-    pub(super) fn with_sources(&self, sources: &SourceAddresses) -> Self {
-        Self { sources: sources.clone(), ..Self::new(self.addresses.iter().copied(), self.dnssec) }
+    /// The same servers, asked over this network: whether they answer there is not known yet.
+    pub(super) fn over(&self, network: Network) -> Self {
+        Self { network, ..Self::new(self.addresses.iter().copied(), self.dnssec) }
     }
 
     pub(super) fn addresses(&self) -> &[SocketAddr] {
@@ -62,7 +62,7 @@ impl Servers {
             if share.has_passed() {
                 break;
             }
-            let question = Question { server, sources: &self.sources, name, record_type, signatures };
+            let question = Question { server, network: &self.network, name, record_type, signatures };
             let answer = question.ask(share, steps).await;
             self.remember(index, matches!(answer, Err(LookupError::Timeout)));
             match (answer, failure.take()) {
