@@ -2,6 +2,8 @@
 
 #![expect(clippy::indexing_slicing, reason = "a JSON value that is not there reads as null")]
 
+mod dns_answers;
+
 use std::fs;
 use std::path::Path;
 
@@ -59,6 +61,12 @@ fn from_vectors(vectors: &Path) -> Result<Vec<Seed>, Failure> {
             seeds.push(("dns_persist_record", octets));
         }
     }
+    for case in cases("dns_01.json")? {
+        let records: Vec<Vec<_>> =
+            list(&case["txt"]).iter().map(|it| list(it).iter().map(character_string).collect()).collect();
+        seeds.extend(dns_answers::of_txt(&records).into_iter().map(|it| ("dns_answer", it)));
+    }
+    seeds.extend(dns_answers::others().into_iter().map(|it| ("dns_answer", it)));
     for case in cases("http_01.json")? {
         let octets: Vec<u8> = list(&case["response"]).iter().flat_map(base64).collect();
         // In one piece and then closed; in pieces and then reset; octet by octet and then silence.
