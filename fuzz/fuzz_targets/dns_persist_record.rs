@@ -30,8 +30,17 @@ fuzz_target!(|octets: &[u8]| {
         Ok(fields) => check_fields(fields, &issuers),
         Err(told) => assert!(!told.chars().any(char::is_control) && told.len() < 1_000, "{told:?}"),
     }
+    let names = TestNames::default();
+    let strings = octets.chunks(255).map(<[u8]>::to_vec);
+    names.set_txt("_validation-persist.example.com", Ok(vec![TxtRecord::new(strings)]));
+    let validator = DnsPersist01::new(
+        names,
+        TestClock::at(Timestamp::from_unix_secs(NOW)),
+        issuers,
+        AccountHashPrefix::under("https://acme.example.com"),
+    );
     for name in ["example.com", "*.example.com"] {
-        check_verdict(name, octets, &issuers, read.as_ref().ok());
+        check_verdict(name, &validator, read.as_ref().ok());
     }
 });
 
@@ -49,18 +58,9 @@ fn check_fields(fields: &PersistFields, issuers: &[DnsName]) {
 }
 
 /// Whether the record proves control follows from what stands in it.
-fn check_verdict(name: &str, octets: &[u8], issuers: &[DnsName], fields: Option<&PersistFields>) {
+fn check_verdict(name: &str, validator: &DnsPersist01, fields: Option<&PersistFields>) {
     let identifier = Identifier::dns(name).expect("it is a name");
     let is_wildcard = identifier.is_wildcard();
-    let names = TestNames::default();
-    let strings = octets.chunks(255).map(<[u8]>::to_vec);
-    names.set_txt("_validation-persist.example.com", Ok(vec![TxtRecord::new(strings)]));
-    let validator = DnsPersist01::new(
-        names,
-        TestClock::at(Timestamp::from_unix_secs(NOW)),
-        issuers.iter().cloned(),
-        AccountHashPrefix::under("https://acme.example.com"),
-    );
     let thumbprints = vec![THUMBPRINT.parse().expect("it is one")];
     let request = ValidationRequest::with_account(identifier, AccountUri::new(ACCOUNT), thumbprints);
     let report = RUNTIME.block_on(validator.validate(&request, Deadline::after(Duration::from_secs(10))));

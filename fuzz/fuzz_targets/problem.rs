@@ -6,7 +6,8 @@ use akamu_challenge::testing::TestClock;
 use akamu_challenge::{ChallengeError, Event, Excerpt, MAX_REPORT_OCTETS, Transcript, ValidationRequest};
 use akamu_proto::{ChallengeType, ErrorType, Identifier, Problem, Timestamp};
 use libfuzzer_sys::fuzz_target;
-use serde_json::Value;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 fuzz_target!(|octets: &[u8]| {
     let excerpt = Excerpt::new(octets);
@@ -79,8 +80,14 @@ fn check_report(octets: &[u8], error: ChallengeError) {
     assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
     let stored = report.to_octets();
     assert!(stored.len() <= MAX_REPORT_OCTETS, "{} octets", stored.len());
-    let stored: Value = serde_json::from_slice(&stored).expect("a report is JSON");
-    let kept = stored["transcript"].as_array().expect("it has a transcript").len();
-    let omitted = stored["omitted"].as_u64().unwrap_or(0);
-    assert_eq!(kept as u64 + omitted, (report.transcript.len() + report.omitted) as u64);
+    let stored: Stored = serde_json::from_slice(&stored).expect("a report is JSON");
+    assert_eq!(stored.transcript.len() + stored.omitted, report.transcript.len() + report.omitted);
+}
+
+/// What is counted of a report; its entries as values took a quarter of the time.
+#[derive(Deserialize)]
+struct Stored {
+    transcript: Vec<IgnoredAny>,
+    #[serde(default)]
+    omitted: usize,
 }
