@@ -22,7 +22,7 @@ pub struct Order {
     pub id: OrderId,
     /// Whose it is.
     pub account: AccountId,
-    /// Its state as of the reading: one that ran out of time is invalid, with an `error`.
+    /// Its state as of the reading: one that ran out of time, or whose authorization did, is invalid, with an `error`.
     pub status: OrderStatus,
     /// When it ends.
     pub expires_at: Timestamp,
@@ -100,15 +100,26 @@ pub(crate) fn stored_problem(problem: &Problem) -> String {
     serde_json::to_string(problem).expect("a problem is JSON")
 }
 
+/// Why time alone made an unfinished order invalid (RFC 8555 §7.1.6): its own, or that of an authorization.
+fn expiry(expires_at: Timestamp, rows: &[Row], now: Timestamp) -> Option<String> {
+    if expires_at <= now {
+        return Some(format!("the order expired at {expires_at}; make a new one"));
+    }
+    let expired = rows.iter().find(|it| it.authorization_expires_at <= now.unix_micros())?;
+    let (name, at) = (&expired.identifier_value, Timestamp::from_unix_micros(expired.authorization_expires_at));
+    Some(format!("the order's authorization for {name} expired at {at}; make a new order"))
+}
+
 fn stored_order(id: OrderId, rows: &[Row], now: Timestamp) -> DbResult<Option<StoredOrder>> {
     let Some(row) = rows.first() else { return Ok(None) };
     let mut status = OrderStatus::from_word(&row.status).ok_or_else(|| corrupt("orders.status"))?;
     let error = row.error.as_deref().map(serde_json::from_str).transpose();
     let mut error = error.map_err(|_| corrupt("orders.error"))?;
     let expires_at = Timestamp::from_unix_micros(row.expires_at);
-    if matches!(status, OrderStatus::Pending | OrderStatus::Ready) && expires_at <= now {
+    if matches!(status, OrderStatus::Pending | OrderStatus::Ready)
+        && let Some(detail) = expiry(expires_at, rows, now)
+    {
         status = OrderStatus::Invalid;
-        let detail = format!("the order expired at {expires_at}; make a new one");
         error = Some(Problem { status: None, ..Problem::new(ErrorType::Malformed, detail) });
     }
     let mut identifiers = Vec::with_capacity(rows.len());

@@ -65,11 +65,11 @@ on_both_databases! {
         let store = &database.store;
         let owner = account(store).await;
         let order = ready_order(store, owner, &["a.example", "b.example"]).await;
-        // As where its record's persistUntil has passed, which leaves the order as it is.
-        database.raw().execute(&format!(
-            "UPDATE authorizations SET expires_at = {} WHERE identifier_value = 'b.example'",
-            NOW.unix_micros()
-        )).unwrap();
+        // No operation leaves such an order ready; an issuance asks all the same.
+        database
+            .raw()
+            .execute("UPDATE authorizations SET status = 'deactivated' WHERE identifier_value = 'b.example'")
+            .unwrap();
         let begun = finalize(store, &order, new_issuance(1)).await;
         let IssuanceBegun::NotReady(refused) = begun else { panic!("{begun:?}") };
         assert_eq!(refused.status, OrderStatus::Invalid);

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use akamu_proto::{ErrorType, Identifier, OrderStatus};
-use akamu_store::{OrderCreated, StoreError};
+use akamu_store::{IssuanceBegun, OrderCreated, StoreError, ValidationOutcome};
 
 use crate::database::{NOW, on_both_databases};
-use crate::scene::{self, DAY, account, new_order, reread};
+use crate::scene::{self, DAY, account, begin, new_issuance, new_order, record, reread};
 
 on_both_databases! {
     async fn an_order_is_read_as_it_was_asked(database) {
@@ -38,6 +38,24 @@ on_both_databases! {
         let expired = store.order(account, order.id, NOW.plus(DAY)).await.unwrap().unwrap();
         assert_eq!(expired.status, OrderStatus::Invalid);
         assert_eq!(expired.error.unwrap().error_type, ErrorType::Malformed);
+    }
+
+    async fn an_order_whose_authorization_expired_reads_invalid(database) {
+        let store = &database.store;
+        let account = account(store).await;
+        let hour = NOW.plus(Duration::from_secs(3600));
+        let pending = scene::order(store, account, &["a.example", "b.example"]).await;
+        let ready = scene::order(store, account, &["b.example"]).await;
+        for (order, status) in [(&pending, OrderStatus::Pending), (&ready, OrderStatus::Ready)] {
+            let lease = begin(store, account, order.authorizations[0]).await;
+            record(store, lease, ValidationOutcome::Valid { expires_no_later_than: Some(hour) }).await;
+            assert_eq!(reread(store, order).await.status, status);
+            let expired = store.order(account, order.id, hour).await.unwrap().unwrap();
+            assert_eq!(expired.status, OrderStatus::Invalid);
+            assert_eq!(expired.error.unwrap().error_type, ErrorType::Malformed);
+            let begun = store.issuance_begin(account, order.id, new_issuance(1), scene::lease(), hour).await.unwrap();
+            assert!(matches!(&begun, IssuanceBegun::NotReady(it) if it.status == OrderStatus::Invalid), "{begun:?}");
+        }
     }
 
     async fn an_order_made_again_is_the_same(database) {
