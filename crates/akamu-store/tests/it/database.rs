@@ -61,6 +61,11 @@ impl Place {
         Self::Sqlite(tempfile::tempdir().unwrap())
     }
 
+    /// In memory where the system has a directory for that: for what writes much and never loses power.
+    pub(crate) fn sqlite_in_memory() -> Self {
+        tempfile::tempdir_in("/dev/shm").map_or_else(|_| Self::sqlite(), Self::Sqlite)
+    }
+
     /// `None` where there is no PostgreSQL to test on.
     pub(crate) fn postgres() -> Option<Self> {
         PostgresDatabase::new().map(Self::Postgres)
