@@ -32,9 +32,10 @@ on_both_databases! {
     }
 
     async fn twenty_new_accounts_with_one_key_are_one(database) {
+        let replicas = database.replicas().await;
         let tasks: Vec<_> = (0..20)
-            .map(|_| {
-                let store = database.store.clone();
+            .map(|it| {
+                let store = replicas[it % 3].clone();
                 tokio::spawn(async move { store.account_create(new_account("a"), NOW).await.unwrap() })
             })
             .collect();

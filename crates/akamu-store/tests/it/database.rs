@@ -121,6 +121,12 @@ impl Database {
         }
     }
 
+    /// Three stores, as three processes have them. On SQLite they are one.
+    pub(crate) async fn replicas(&self) -> [Store; 3] {
+        let [second, third] = [self.another_replica(Duration::ZERO).await, self.another_replica(Duration::ZERO).await];
+        [self.store.clone(), second.0, third.0]
+    }
+
     /// A store that another process could have, `later` than [`NOW`], and that time. On SQLite it is the same one, which
     /// has the database for itself.
     pub(crate) async fn another_replica(&self, later: Duration) -> (Store, Timestamp) {

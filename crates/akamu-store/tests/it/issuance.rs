@@ -79,22 +79,49 @@ on_both_databases! {
         assert_eq!(other.status, AuthorizationStatus::Valid);
     }
 
-    async fn of_two_finalizes_at_once_one_issues(database) {
+    async fn finalizes_at_once_give_one_certificate(database) {
         let store = &database.store;
         let order = ready_order(store, account(store).await, &["a.example"]).await;
-        let tasks: Vec<_> = (0..8)
-            .map(|_| {
-                let (store, order) = (store.clone(), order.clone());
-                tokio::spawn(async move { finalize(&store, &order, new_issuance(1)).await })
+        let replicas = database.replicas().await;
+        let tasks: Vec<_> = (0..9)
+            .map(|it| {
+                let (store, order) = (replicas[it % 3].clone(), order.clone());
+                tokio::spawn(async move {
+                    let begun = finalize(&store, &order, new_issuance(1)).await;
+                    let IssuanceBegun::Started(lease) = begun else {
+                        assert!(matches!(begun, IssuanceBegun::Existing(_)), "{begun:?}");
+                        return None;
+                    };
+                    let certificate = new_certificate(&lease);
+                    let id = certificate.id;
+                    store.issuance_record(lease, certificate, NOW).await.unwrap();
+                    Some(id)
+                })
             })
             .collect();
-        let mut outcomes = Vec::new();
+        let mut recorded = Vec::new();
         for task in tasks {
-            outcomes.push(task.await.unwrap());
+            recorded.extend(task.await.unwrap());
         }
-        let count = |wanted: fn(&IssuanceBegun) -> bool| outcomes.iter().filter(|it| wanted(it)).count();
-        assert_eq!(count(|it| matches!(it, IssuanceBegun::Started(_))), 1, "{outcomes:?}");
-        assert_eq!(count(|it| matches!(it, IssuanceBegun::Existing(_))), 7, "{outcomes:?}");
+        assert_eq!(recorded.len(), 1, "{recorded:?}");
+        let order = reread(store, &order).await;
+        assert_eq!((order.status, order.certificate), (OrderStatus::Valid, Some(recorded[0])));
+        assert_eq!(database.raw().number("SELECT count(*) AS number FROM certificates"), 1);
+    }
+
+    async fn a_lost_and_a_held_lease_recorded_at_once_give_one_certificate(database) {
+        let store = &database.store;
+        let order = ready_order(store, account(store).await, &["a.example"]).await;
+        let lost = started(finalize(store, &order, new_issuance(1)).await);
+        let (other, later) = database.another_replica(LEASE * 2).await;
+        let held = other.issuances_claim(lease(), 10, later).await.unwrap().remove(0);
+        let [of_lost, of_held] = [new_certificate(&lost), new_certificate(&held)];
+        let id = of_held.id;
+        let (lost, held) =
+            tokio::join!(store.issuance_record(lost, of_lost, NOW), other.issuance_record(held, of_held, later));
+        assert_eq!(lost.unwrap(), IssuanceRecorded::LeaseLost);
+        assert!(matches!(held.unwrap(), IssuanceRecorded::Recorded(it) if it.certificate == Some(id)));
+        assert_eq!(database.raw().number("SELECT count(*) AS number FROM certificates"), 1);
     }
 
     async fn a_dead_replicas_issuance_is_finished_with_the_same_octets(database) {

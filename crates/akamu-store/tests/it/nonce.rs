@@ -27,9 +27,10 @@ on_both_databases! {
 
     async fn a_nonce_redeemed_many_times_at_once_is_good_once(database) {
         let nonce = database.store.nonce_issue(NOW);
+        let replicas = database.replicas().await;
         let tasks: Vec<_> = (0..20)
-            .map(|_| {
-                let (store, nonce) = (database.store.clone(), nonce.clone());
+            .map(|it| {
+                let (store, nonce) = (replicas[it % 3].clone(), nonce.clone());
                 tokio::spawn(async move { redeem(&store, nonce.as_str()).await })
             })
             .collect();
