@@ -15,6 +15,7 @@ mod authorization;
 mod certificate;
 mod database;
 mod issuance;
+mod limit;
 mod model;
 mod nonce;
 mod open;
