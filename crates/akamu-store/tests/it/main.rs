@@ -14,6 +14,7 @@ mod account;
 mod authorization;
 mod certificate;
 mod database;
+mod error_text;
 mod issuance;
 mod limit;
 mod model;

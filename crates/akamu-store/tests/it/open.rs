@@ -9,7 +9,7 @@ use diesel::connection::SimpleConnection as _;
 use diesel::{Connection as _, SqliteConnection};
 
 use crate::database::{Database, NOW, Place, on_both_databases};
-use crate::scene::{account, key, new_account};
+use crate::scene::{account, new_account};
 
 on_both_databases! {
     async fn an_identity_is_recorded_once(database) {
@@ -53,16 +53,6 @@ on_both_databases! {
         let OpenError::Newer { found, known } = &error else { panic!("{error:?}") };
         assert_eq!((found.as_str(), known.as_str()), ("20991231235959", "20261124000001"));
         assert!(error.to_string().contains(found.as_str()) && error.to_string().contains(known.as_str()));
-    }
-
-    async fn errors_show_neither_sql_nor_paths(database) {
-        database.raw().execute("DROP TABLE account_thumbprints").unwrap();
-        let error = database.store.account_create(new_account("a"), NOW).await.unwrap_err();
-        assert!(matches!(error, StoreError::Failed(_)), "{error:?}");
-        assert!(!error.to_string().contains("thumbprints"), "{error}");
-        assert!(std::error::Error::source(&error).unwrap().to_string().contains("account_thumbprints"));
-        let (_, thumbprint) = key("a");
-        assert_eq!(database.store.account_by_thumbprint(&thumbprint).await.unwrap(), None, "nothing of it happened");
     }
 
     async fn a_row_that_cannot_be_read_is_corrupt(database) {
