@@ -55,6 +55,13 @@ pub(crate) struct ChaosArgs {
     no_install: bool,
 }
 
+impl ChaosArgs {
+    /// A few rounds, for the tests.
+    pub(crate) fn short(database: Option<Database>, no_install: bool) -> Self {
+        Self { rounds: 6, database, replicas: 3, seed: None, no_install }
+    }
+}
+
 pub(crate) fn run(args: &ChaosArgs) -> Result<(), Failure> {
     let installing = Installing::unless_forbidden(args.no_install);
     packages::ensure(state::NEEDED, installing, process::in_path)?;

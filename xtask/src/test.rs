@@ -2,6 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
+use crate::chaos::{self, ChaosArgs};
 use crate::e2e::{self, Database, E2eArgs};
 use crate::failure::Failure;
 use crate::packages::Installing;
@@ -31,9 +32,11 @@ enum Part {
     Postgres,
     /// Real ACME clients against the server
     Clients,
+    /// Processes killed under traffic, a few rounds
+    Faults,
 }
 
-/// Runs the house rules, the Rust tests and the real clients. Each runs even where one before it failed.
+/// Runs the house rules, the Rust tests, the real clients and some faults. Each runs even where one before it failed.
 pub(crate) fn run(args: &TestArgs) -> Result<(), Failure> {
     let installing = Installing::unless_forbidden(args.no_install);
     // Of the tests and of the clients; nothing runs where it is wanted and missing.
@@ -45,6 +48,10 @@ pub(crate) fn run(args: &TestArgs) -> Result<(), Failure> {
     if !args.leaves_out(Part::Clients) {
         let clients = if cluster.is_some() { E2eArgs::default() } else { E2eArgs::on(Database::Sqlite) };
         failures.extend(step("real clients", || e2e::run(&clients, cluster.as_ref(), installing)).err());
+    }
+    if !args.leaves_out(Part::Faults) {
+        let database = if cluster.is_some() { None } else { Some(Database::Sqlite) };
+        failures.extend(step("faults", || chaos::run(&ChaosArgs::short(database, args.no_install))).err());
     }
 
     for name in tally.failed_names() {
@@ -82,7 +89,11 @@ impl TestArgs {
 
     /// The last line of the run.
     fn left_out(&self) -> String {
-        let parts = [(Part::Postgres, "everything on PostgreSQL"), (Part::Clients, "the real clients")];
+        let parts = [
+            (Part::Postgres, "everything on PostgreSQL"),
+            (Part::Clients, "the real clients"),
+            (Part::Faults, "the faults"),
+        ];
         let left_out: Vec<&str> =
             parts.iter().filter(|(part, _)| self.leaves_out(*part)).map(|(_, named)| *named).collect();
         if left_out.is_empty() { "nothing left out".to_owned() } else { format!("left out: {}", left_out.join(", ")) }

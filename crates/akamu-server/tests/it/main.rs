@@ -13,6 +13,7 @@ mod issuance;
 mod polls;
 #[path = "../../../akamu-store/tests/it/postgres_database.rs"]
 mod postgres_database;
+mod replicas;
 mod resources;
 mod restarts;
 mod revocation_list;

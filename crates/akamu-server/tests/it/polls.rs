@@ -125,13 +125,17 @@ async fn a_poll_is_answered_when_another_replica_has_decided() {
         processing.provision(&here, &client);
         assert_eq!(settled(&client, &processing.authorization).await["status"], "valid");
         let mut polls = std::pin::pin!(polls.join_all());
+        let mut steps = 0;
         let answers = loop {
             tokio::select! {
                 answers = &mut polls => break answers,
-                // They would be held for more than a thousand of these.
-                _ = client.nonce() => there.clock.advance(Duration::from_millis(50)),
+                _ = client.nonce() => {
+                    there.clock.advance(Duration::from_millis(50));
+                    steps += 1;
+                }
             }
         };
+        assert!(steps < 1_200, "they were held until their time was over");
         for answer in answers {
             assert_ne!(answer.expect(200).json()["status"], "pending");
         }

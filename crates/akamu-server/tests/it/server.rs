@@ -12,7 +12,7 @@ use akamu_challenge::{
 };
 use akamu_proto::{DnsName, Timestamp};
 use akamu_server::config::{Sources, load};
-use akamu_server::{Parts, Running, SystemRandom, start};
+use akamu_server::{Parts, Running, StartError, SystemRandom, start};
 use axum::extract::{Path as UrlPath, State};
 use axum::routing::get;
 use rustls::pki_types::PrivateKeyDer;
@@ -104,16 +104,9 @@ impl Place {
         self
     }
 
-    /// One more replica of the server that lives here: its keys and its database, a directory and a port of its own.
+    /// One more replica of the server that lives here: its keys and its database, a directory and an address of its own.
     pub(crate) fn replica(&self) -> Self {
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        socket.set_nonblocking(true).unwrap();
-        let place = Self {
-            directory: Arc::new(tempfile::tempdir().unwrap()),
-            socket: Arc::new(socket),
-            base: Some(self.base()),
-            ..self.clone()
-        };
+        let place = self.replica_without_keys();
         std::fs::create_dir_all(place.data_dir().join("keys")).unwrap();
         for file in std::fs::read_dir(self.data_dir().join("keys")).unwrap() {
             let file = file.unwrap();
@@ -121,6 +114,17 @@ impl Place {
         }
         std::fs::copy(self.data_dir().join("root.pem"), place.data_dir().join("root.pem")).unwrap();
         place
+    }
+
+    /// One more replica that was not given the first one's keys.
+    pub(crate) fn replica_without_keys(&self) -> Self {
+        // The port of base_url at another address of loopback.
+        let port = self.address().port();
+        let mut addresses = (2..=254).map(|last| SocketAddr::from(([127, 0, 0, last], port)));
+        let socket = addresses.find_map(|it| std::net::TcpListener::bind(it).ok()).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let (directory, base) = (Arc::new(tempfile::tempdir().unwrap()), Some(self.base()));
+        Self { directory, socket: Arc::new(socket), base, ..self.clone() }
     }
 
     fn base(&self) -> String {
@@ -141,6 +145,11 @@ impl Place {
     }
 
     pub(crate) async fn start(self) -> TestServer {
+        self.try_start().await.unwrap()
+    }
+
+    /// A server, or its one line of why there is none.
+    pub(crate) async fn try_start(self) -> Result<TestServer, StartError> {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
@@ -166,10 +175,10 @@ impl Place {
             validators: Some(validators),
             listener: Some(TcpListener::from_std(self.socket.try_clone().unwrap()).unwrap()),
         };
-        let running = start(&config, parts).await.unwrap();
+        let running = start(&config, parts).await?;
         // Under base_url a client reaches this replica and no other.
         let http = http_client(&self.data_dir().join("root.pem")).resolve("localhost", self.address()).build().unwrap();
-        TestServer { running, clock, names, place: self, base, http, tokens, certificates }
+        Ok(TestServer { running, clock, names, place: self, base, http, tokens, certificates })
     }
 }
 
