@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::OpenError;
+use crate::observer::{Observer, OperationRun};
 
 /// Where the database is, and how it is used.
 #[derive(Clone)]
@@ -14,6 +15,7 @@ pub struct StoreOptions {
     pub(crate) nonce_lifetime: Duration,
     pub(crate) clock_offset_micros: i64,
     pub(crate) random: fn(&mut [u8]),
+    pub(crate) observer: Observer,
 }
 
 #[derive(Clone)]
@@ -43,6 +45,7 @@ impl StoreOptions {
             nonce_lifetime: Duration::from_secs(3600),
             clock_offset_micros: 0,
             random: system_random,
+            observer: Observer::default(),
         })
     }
 
@@ -71,6 +74,13 @@ impl StoreOptions {
     #[must_use]
     pub fn random(mut self, random: fn(&mut [u8])) -> Self {
         self.random = random;
+        self
+    }
+
+    /// Tells `observe` of every run of an operation, on the thread that ran it.
+    #[must_use]
+    pub fn observe(mut self, observe: impl Fn(OperationRun) + Send + Sync + 'static) -> Self {
+        self.observer = Observer::new(observe);
         self
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::connection::{AnyConnection, DbResult};
 use crate::error::StoreError;
-use crate::store::timed;
+use crate::observer::Observer;
 
 /// How long a caller waits for a connection.
 pub(crate) const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -77,10 +77,11 @@ impl ManageConnection for Servers {
 pub(crate) struct Cluster {
     pool: Pool<Servers>,
     permits: Arc<Semaphore>,
+    observer: Observer,
 }
 
 impl Cluster {
-    pub(crate) fn new(servers: Servers, max_connections: u32) -> Result<Self, PoolError> {
+    pub(crate) fn new(servers: Servers, max_connections: u32, observer: Observer) -> Result<Self, PoolError> {
         let max = max_connections.max(1);
         let pool = Pool::builder()
             .max_size(max)
@@ -88,7 +89,7 @@ impl Cluster {
             .connection_timeout(CONNECTION_TIMEOUT)
             .test_on_check_out(false)
             .build(servers)?;
-        Ok(Self { pool, permits: permits(max) })
+        Ok(Self { pool, permits: permits(max), observer })
     }
 
     /// Runs an operation, again as a whole where the database has cut it off.
@@ -97,14 +98,14 @@ impl Cluster {
         T: Send + 'static,
         F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
     {
-        let pool = self.pool.clone();
+        let (pool, observer) = (self.pool.clone(), self.observer.clone());
         blocking(&self.permits, move || {
             let mut tries = 0;
             loop {
                 let mut session = check_out(&pool, tries > 0)?;
                 tries += 1;
                 let connection = &mut session.connection;
-                match timed(name, || operation(connection)) {
+                match observer.timed(name, || operation(connection)) {
                     Ok(done) => return Ok(done),
                     Err(error) => {
                         session.is_lost = session.connection.ping().is_err();

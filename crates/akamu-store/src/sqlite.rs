@@ -14,8 +14,8 @@ use tokio::sync::Semaphore;
 
 use crate::connection::{AnyConnection, DbResult};
 use crate::error::{OpenError, StoreError};
+use crate::observer::Observer;
 use crate::postgres::{CONNECTION_TIMEOUT, blocking, permits, unavailable};
-use crate::store::timed;
 use writer::Writer;
 
 /// How long a statement waits for another process's lock.
@@ -122,6 +122,7 @@ pub(crate) struct Embedded {
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     readers: Pool<Readers>,
     permits: Arc<Semaphore>,
+    observer: Observer,
 }
 
 impl Embedded {
@@ -129,6 +130,7 @@ impl Embedded {
         connection: AnyConnection,
         path: PathBuf,
         max_readers: u32,
+        observer: Observer,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let max = max_readers.max(1);
         let readers = Pool::builder()
@@ -137,8 +139,8 @@ impl Embedded {
             .connection_timeout(CONNECTION_TIMEOUT)
             .test_on_check_out(false)
             .build(Readers { path: path.clone() })?;
-        let (writer, thread) = Writer::start(connection, path)?;
-        Ok(Self { writer, thread: Mutex::new(Some(thread)), readers, permits: permits(max) })
+        let (writer, thread) = Writer::start(connection, path, observer.clone())?;
+        Ok(Self { writer, thread: Mutex::new(Some(thread)), readers, permits: permits(max), observer })
     }
 
     pub(crate) async fn write<T, F>(&self, name: &'static str, operation: F) -> Result<T, StoreError>
@@ -154,11 +156,11 @@ impl Embedded {
         T: Send + 'static,
         F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
     {
-        let readers = self.readers.clone();
+        let (readers, observer) = (self.readers.clone(), self.observer.clone());
         blocking(&self.permits, move || {
             let mut connection = readers.get().map_err(unavailable)?;
             let connection: &mut AnyConnection = &mut connection;
-            timed(name, || operation(connection)).map_err(StoreError::from)
+            observer.timed(name, || operation(connection)).map_err(StoreError::from)
         })
         .await
     }

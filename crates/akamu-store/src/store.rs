@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
 
 use akamu_proto::Timestamp;
 use diesel::connection::{Connection as _, SimpleConnection as _};
@@ -61,8 +60,8 @@ impl Store {
             Place::Sqlite(path) => {
                 let mut connection = sqlite::open(&path)?;
                 migration::run(&mut connection, now)?;
-                let embedded =
-                    Embedded::new(connection, path, options.max_connections).map_err(|error| unreachable(&error))?;
+                let embedded = Embedded::new(connection, path, options.max_connections, options.observer)
+                    .map_err(|error| unreachable(&error))?;
                 (Backend::Sqlite(embedded), Nonces::in_memory(options.nonce_lifetime, random))
             }
             Place::Postgres(url) => {
@@ -71,7 +70,8 @@ impl Store {
                 migration::run(&mut connection, now)?;
                 let nonces = Nonces::shared(&mut connection, options.nonce_lifetime, random, now)
                     .map_err(|error| unreachable(&error))?;
-                let cluster = Cluster::new(servers, options.max_connections).map_err(|error| unreachable(&error))?;
+                let cluster = Cluster::new(servers, options.max_connections, options.observer)
+                    .map_err(|error| unreachable(&error))?;
                 (Backend::Postgres(cluster), nonces)
             }
         };
@@ -146,13 +146,4 @@ impl Store {
     {
         self.select(name, move |connection| connection.transaction(&mut operation)).await
     }
-}
-
-/// Runs an operation and tells the log its name, its time and whether it succeeded.
-pub(crate) fn timed<T>(name: &'static str, run: impl FnOnce() -> DbResult<T>) -> DbResult<T> {
-    let started = Instant::now();
-    let outcome = run();
-    let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    tracing::debug!(operation = name, duration_us, ok = outcome.is_ok(), "transaction");
-    outcome
 }

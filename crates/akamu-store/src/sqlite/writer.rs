@@ -14,17 +14,20 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::connection::{AnyConnection, DbResult};
 use crate::error::StoreError;
+use crate::observer::Observer;
 use crate::sqlite::establish;
-use crate::store::timed;
 
 /// The most operations in one transaction.
 const GROUP: usize = 128;
 /// Operations that may wait before callers are held back.
 const QUEUE: usize = 4_096;
+/// The name under which the observer hears of commits: they are where the disk is waited for.
+const COMMIT: &str = "commit";
 
 /// The way to the writer thread.
 pub(super) struct Writer {
     queue: mpsc::Sender<Message>,
+    observer: Observer,
 }
 
 enum Message {
@@ -37,11 +40,12 @@ impl Writer {
     pub(super) fn start(
         connection: AnyConnection,
         path: PathBuf,
+        observer: Observer,
     ) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        let state = State { connection: Some(connection), path };
+        let state = State { connection: Some(connection), path, observer: observer.clone() };
         let thread = std::thread::Builder::new().name("akamu-writer".to_owned()).spawn(move || state.work(waiting))?;
-        Ok((Self { queue }, thread))
+        Ok((Self { queue, observer }, thread))
     }
 
     /// Hands an operation over, waiting where too many wait already, and returns what was committed of it.
@@ -51,7 +55,7 @@ impl Writer {
         F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let task = Box::new(Task { name, operation, outcome: None, reply });
+        let task = Box::new(Task { name, operation, observer: self.observer.clone(), outcome: None, reply });
         self.queue.send(Message::Work(task)).await.map_err(|_| StoreError::Closed)?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
@@ -88,6 +92,7 @@ trait Work: Send {
 struct Task<T, F> {
     name: &'static str,
     operation: F,
+    observer: Observer,
     outcome: Option<DbResult<T>>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
@@ -102,9 +107,9 @@ where
     }
 
     fn run(&mut self, connection: &mut AnyConnection) -> Ran {
-        let Self { name, operation, .. } = self;
+        let Self { name, operation, observer, .. } = self;
         // A panic here would end every later write of the server with it.
-        let outcome = catch_unwind(AssertUnwindSafe(|| timed(name, || operation(connection))));
+        let outcome = catch_unwind(AssertUnwindSafe(|| observer.timed(name, || operation(connection))));
         let (ran, outcome) = match outcome {
             Ok(Ok(done)) => (Ran::Done, Ok(done)),
             Ok(Err(error)) if is_own_affair(&error) => (Ran::Refused, Err(error)),
@@ -147,6 +152,7 @@ fn is_own_affair(error: &DieselError) -> bool {
 struct State {
     connection: Option<AnyConnection>,
     path: PathBuf,
+    observer: Observer,
 }
 
 impl State {
@@ -193,6 +199,7 @@ impl State {
     }
 
     fn together(&mut self, group: &mut [Box<dyn Work>]) -> DbResult<()> {
+        let observer = self.observer.clone();
         let connection = self.connection()?;
         connection.batch_execute("BEGIN IMMEDIATE")?;
         for work in group {
@@ -203,15 +210,16 @@ impl State {
                 Ran::Broken => return Err(DieselError::BrokenTransactionManager),
             }
         }
-        connection.batch_execute("COMMIT")
+        observer.timed(COMMIT, || connection.batch_execute("COMMIT"))
     }
 
     fn alone(&mut self, mut work: Box<dyn Work>) {
+        let observer = self.observer.clone();
         let ended = self.connection().and_then(|connection| {
             connection.batch_execute("BEGIN IMMEDIATE")?;
             let ran = work.run(connection);
             match ran {
-                Ran::Done => connection.batch_execute("COMMIT")?,
+                Ran::Done => observer.timed(COMMIT, || connection.batch_execute("COMMIT"))?,
                 Ran::Refused => connection.batch_execute("ROLLBACK")?,
                 // The connection goes, and the transaction with it.
                 Ran::Broken => {}

@@ -40,7 +40,7 @@ impl Bench {
         let mut beside = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
         // The writer's last act is a checkpoint, which locks the others out.
         beside.batch_execute("PRAGMA busy_timeout = 5000").unwrap();
-        let (writer, _) = Writer::start(connection, path).unwrap();
+        let (writer, _) = Writer::start(connection, path, Observer::default()).unwrap();
         Self { _directory: directory, writer: Arc::new(writer), beside }
     }
 
