@@ -1,17 +1,24 @@
-//! /healthz and /readyz on the admin listener: plain HTTP, for load balancers and supervisors.
+//! /healthz, /readyz and /metrics on the admin listener: plain HTTP, for load balancers, supervisors and Prometheus.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use prometheus_client::encoding::prometheus_text;
 
 use crate::app::App;
 
 /// The admin listener's routes.
 pub(crate) fn router(app: &Arc<App>) -> Router {
-    Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(ready)).with_state(app.clone())
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(app.clone())
 }
 
 /// 200 where everything that issuing needs is there, else 503 and a line for each thing that is not.
@@ -35,5 +42,16 @@ async fn ready(State(app): State<Arc<App>>) -> (StatusCode, String) {
         (StatusCode::OK, "ready\n".to_owned())
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, failing.concat())
+    }
+}
+
+/// What the server counts.
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    match app.metrics.render() {
+        Ok(text) => ([(CONTENT_TYPE, prometheus_text::CONTENT_TYPE)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the metrics could not be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
     }
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use crate::base_url::BaseUrl;
 use crate::hold::Holds;
 use crate::key_cache::KeyCache;
+use crate::metrics::Metrics;
 use crate::random::Random;
 use crate::revocation_list::RevocationList;
 use crate::validation::Validations;
@@ -30,6 +31,7 @@ pub(crate) struct App {
     pub(crate) holds: Arc<Holds>,
     pub(crate) validations: Arc<Validations>,
     pub(crate) revocation_list: RevocationList,
+    pub(crate) metrics: Arc<Metrics>,
     /// The directory, made once.
     pub(crate) directory: Bytes,
 }
@@ -61,6 +63,7 @@ impl App {
 
     /// Returns when `changed` does, or when the time for which polls are held is over.
     pub(crate) async fn wait_for(&self, changed: impl Future<Output = ()>) {
+        let _held = self.metrics.held_poll();
         tokio::select! {
             () = changed => {}
             () = self.clock.sleep(self.settings.poll_hold) => {}

@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 
 use crate::app::App;
 use crate::error::AcmeError;
+use crate::metrics::Phase;
 
 /// How long a request's body may take.
 const BODY: Duration = Duration::from_secs(60);
@@ -137,7 +138,7 @@ impl<P: Payload> FromRequest<Arc<App>> for ByEither<P> {
 async fn authenticate(request: Request, app: &App, policy: Policy) -> Result<(Signer, Jws), AcmeError> {
     let expected_url = app.base_url.of_path(request.uri().path());
     check_content_type(&request)?;
-    let body = read_body(request.into_body(), app.settings.max_body_bytes).await?;
+    let body = read_body(request.into_body(), app).await?;
     let jws = Jws::parse(&body)?;
     let header = jws.header();
     if header.url != expected_url {
@@ -205,9 +206,14 @@ fn check_content_type(request: &Request) -> Result<(), AcmeError> {
     if essence.eq_ignore_ascii_case("application/jose+json") { Ok(()) } else { Err(AcmeError::ContentType) }
 }
 
-async fn read_body(body: Body, limit: usize) -> Result<Bytes, AcmeError> {
+async fn read_body(body: Body, app: &App) -> Result<Bytes, AcmeError> {
+    let limit = app.settings.max_body_bytes;
     let collected = tokio::time::timeout(BODY, Limited::new(body, limit).collect()).await;
-    match collected.map_err(|_| AcmeError::BodyTimeout)? {
+    let collected = collected.map_err(|_| {
+        app.metrics.timed_out(Phase::Body);
+        AcmeError::BodyTimeout
+    });
+    match collected? {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(AcmeError::BodyTooLarge { limit }),
         Err(_) => Err(AcmeError::BodyTruncated),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::app::App;
+use crate::metrics::Work;
 use crate::resource::finalize::sign_and_record;
 use crate::shutdown::stopped;
 
@@ -20,6 +21,7 @@ pub(crate) async fn claim_forever(app: Arc<App>, mut stop: watch::Receiver<bool>
         match app.store.issuances_claim(app.validations.lease(), BATCH, app.clock.now()).await {
             Ok(leases) => {
                 for lease in leases {
+                    app.metrics.taken_over(Work::Issuance);
                     tracing::info!(order.id = %lease.subject().order, "an abandoned issuance is taken over");
                     if let Err(error) = sign_and_record(&app, lease).await {
                         tracing::error!(%error, cause = ?error, "an issuance taken over failed");

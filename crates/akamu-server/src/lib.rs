@@ -17,6 +17,7 @@ mod issuance;
 mod key_cache;
 mod listener;
 mod log;
+mod metrics;
 mod own_certificate;
 pub mod persist_record;
 mod random;

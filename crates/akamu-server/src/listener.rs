@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use crate::metrics::{Metrics, Phase};
 use crate::shutdown::stopped;
 
 /// How long a client may take for the TLS handshake, and for the first octet after it.
@@ -42,6 +43,7 @@ pub(crate) struct Listener {
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     pub(crate) router: Router,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Listener {
@@ -63,8 +65,12 @@ impl Listener {
                     continue;
                 }
             };
-            let connection = connection(stream, tls.clone(), self.router.clone(), graceful.watcher(), stop.clone());
+            let counted = self.metrics.connection();
+            let served =
+                Served { router: self.router.clone(), watcher: graceful.watcher(), metrics: self.metrics.clone() };
+            let connection = connection(stream, tls.clone(), served, stop.clone());
             tokio::spawn(async move {
+                let _counted = counted;
                 if let Err(error) = connection.await {
                     tracing::debug!(%error, "a connection ended");
                 }
@@ -79,11 +85,28 @@ impl Listener {
 
 type Watcher = hyper_util::server::graceful::Watcher;
 
+/// What a connection is served with.
+struct Served {
+    router: Router,
+    watcher: Watcher,
+    metrics: Arc<Metrics>,
+}
+
+/// Waits for a client that has until [`HANDSHAKE`].
+async fn in_time<T>(phase: Phase, metrics: &Metrics, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match timeout(HANDSHAKE, work).await {
+        Ok(done) => done,
+        Err(elapsed) => {
+            metrics.timed_out(phase);
+            Err(elapsed.into())
+        }
+    }
+}
+
 async fn connection(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
-    router: Router,
-    watcher: Watcher,
+    served: Served,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
@@ -93,15 +116,15 @@ async fn connection(
             stream.peek(&mut octet).await
         };
         let first = tokio::select! {
-            first = timeout(HANDSHAKE, first) => first,
+            first = in_time(Phase::FirstOctet, &served.metrics, first) => first,
             () = stopped(&mut stop) => return Ok(()),
         };
-        first??;
-        return http1(stream, router, watcher).await;
+        first?;
+        return http1(stream, served).await;
     };
     let handshake = async {
-        let mut stream = timeout(HANDSHAKE, acceptor.accept(stream)).await??;
-        timeout(HANDSHAKE, stream.fill_buf()).await??;
+        let mut stream = in_time(Phase::Handshake, &served.metrics, acceptor.accept(stream)).await?;
+        in_time(Phase::FirstOctet, &served.metrics, stream.fill_buf()).await?;
         Ok::<_, io::Error>(stream)
     };
     let stream = tokio::select! {
@@ -109,29 +132,27 @@ async fn connection(
         () = stopped(&mut stop) => return Ok(()),
     };
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        http2(stream, router, watcher).await
+        http2(stream, served).await
     } else {
-        http1(stream, router, watcher).await
+        http1(stream, served).await
     }
 }
 
 async fn http1(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    router: Router,
-    watcher: Watcher,
+    Served { router, watcher, metrics }: Served,
 ) -> io::Result<()> {
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER)
         .max_buf_size(HEADER_OCTETS)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    watcher.watch(connection).await.map_err(io::Error::other)
+    watcher.watch(connection).await.map_err(|error| ended(error, Phase::Header, &metrics))
 }
 
 async fn http2(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    router: Router,
-    watcher: Watcher,
+    Served { router, watcher, metrics }: Served,
 ) -> io::Result<()> {
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -140,7 +161,15 @@ async fn http2(
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    watcher.watch(connection).await.map_err(io::Error::other)
+    watcher.watch(connection).await.map_err(|error| ended(error, Phase::Ping, &metrics))
+}
+
+/// Why a connection ended; `phase` is what hyper waits for with a deadline.
+fn ended(error: hyper::Error, phase: Phase, metrics: &Metrics) -> io::Error {
+    if error.is_timeout() {
+        metrics.timed_out(phase);
+    }
+    io::Error::other(error)
 }
 
 #[cfg(test)]
@@ -155,7 +184,7 @@ mod tests {
 
     async fn listener(router: Router, tls: Option<Arc<rustls::ServerConfig>>) -> Listener {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Listener { socket, tls, router, clock: Arc::new(SystemClock) }
+        Listener { socket, tls, router, clock: Arc::new(SystemClock), metrics: Arc::default() }
     }
 
     /// TLS with no certificate: good for connections whose handshake never begins.

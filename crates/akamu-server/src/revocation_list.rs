@@ -65,6 +65,7 @@ pub(crate) async fn renew(app: &Arc<App>) -> Result<(), Box<dyn std::error::Erro
     tracing::info!(crl.number = number, certificates = count, "CRL made");
     let list = &app.revocation_list;
     *list.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Current { der: der.into(), next_update });
+    app.metrics.crl_made(number, now);
     Ok(())
 }
 

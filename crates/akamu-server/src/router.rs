@@ -94,11 +94,15 @@ async fn around(State(app): State<Arc<App>>, matched: Option<MatchedPath>, reque
     if is_acme && let Ok(value) = HeaderValue::from_str(&format!("<{}>;rel=\"index\"", app.base_url.directory())) {
         response.headers_mut().append(LINK, value);
     }
-    let duration_us = started.elapsed().as_micros();
+    let duration = started.elapsed();
+    let duration_us = duration.as_micros();
+    let route = matched.as_ref().map(|it| it.as_str().strip_prefix(app.base_url.path()).unwrap_or(it.as_str()));
+    app.metrics.answered(route, response.status(), duration);
     let status = response.status().as_u16();
     let _entered = span.enter();
     match response.extensions().get::<Refusal>() {
         Some(refusal) => {
+            app.metrics.refused(refusal.error_type);
             tracing::info!(status, duration_us, error.r#type = %refusal.error_type, detail = refusal.detail, "refused");
         }
         None => tracing::info!(status, duration_us, "answered"),

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::hold::Holds;
 use crate::key_cache::KeyCache;
 use crate::listener::Listener;
+use crate::metrics::Metrics;
 use crate::own_certificate::{self, OwnCertificate};
 use crate::random::{self, Random};
 use crate::resource::directory;
@@ -74,7 +75,7 @@ pub struct Running {
     pub listen_addr: SocketAddr,
     /// Where /ca/ is served by plain HTTP.
     pub authority_addr: Option<SocketAddr>,
-    /// Where /healthz is.
+    /// Where /healthz, /readyz and /metrics are.
     pub admin_addr: Option<SocketAddr>,
     /// SHA-256 of the root certificate, where it is known.
     pub root_sha256: [u8; 32],
@@ -102,10 +103,13 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
     let admin_socket = bind_optional(config.admin.listen_addr, "admin.listen_addr").await?;
 
     authority_files::create_data_dir(&config.data_dir)?;
+    let metrics = Arc::new(Metrics::default());
+    let operations = metrics.clone();
     let options = StoreOptions::parse(&config.database.url, &config.data_dir)
         .map_err(|error| StartError::new(format!("database.url: {error}")))?
         .max_connections(config.database.max_connections)
-        .nonce_lifetime(Duration::from_secs(config.server.nonce_lifetime_secs));
+        .nonce_lifetime(Duration::from_secs(config.server.nonce_lifetime_secs))
+        .observe(move |run| operations.operation_run(run));
     let lock = if options.sqlite_file().is_some() {
         Some(DataDirLock::acquire(&config.data_dir).map_err(|error| StartError::new(error.to_string()))?)
     } else {
@@ -113,6 +117,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
     };
     let store = Store::open(options, now).await.map_err(|error| StartError::new(format!("the database: {error}")))?;
     let issuer = Arc::new(issuer(config, &store, &*parts.random, now).await?);
+    metrics.issuer_valid_until(issuer.not_after());
     check_clock(&store, now).await?;
     if lock.is_some() {
         store.leases_void().await.map_err(|error| database(&error))?;
@@ -143,6 +148,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
         holds: Arc::new(Holds::default()),
         validations: validations.clone(),
         revocation_list: RevocationList::default(),
+        metrics,
     });
     validations.attach(&app);
     revocation_list::renew(&app).await.map_err(|error| StartError::new(format!("the first CRL: {error}")))?;
@@ -175,7 +181,8 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
     let listen_addr = local(&socket)?;
     let authority_addr = authority_socket.as_ref().map(local).transpose()?;
     let admin_addr = admin_socket.as_ref().map(local).transpose()?;
-    let listener = |socket, tls, router| Listener { socket, tls, router, clock: app.clock.clone() };
+    let listener =
+        |socket, tls, router| Listener { socket, tls, router, clock: app.clock.clone(), metrics: app.metrics.clone() };
     let mut listeners = vec![listener(socket, tls, router::acme(&app))];
     if let Some(socket) = authority_socket {
         listeners.push(listener(socket, None, router::authority(&app)));

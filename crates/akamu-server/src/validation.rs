@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::app::App;
+use crate::metrics::Work;
 use crate::shutdown::stopped;
 
 /// The most validations at once for one base domain.
@@ -172,7 +173,8 @@ impl Validations {
                 return;
             }
         };
-        let duration_us = started.elapsed().as_micros();
+        let duration = started.elapsed();
+        let duration_us = duration.as_micros();
         let (outcome, result, detail) = match report.result() {
             Ok(validated) => (
                 ValidationOutcome::Valid { expires_no_later_than: validated.expires_no_later_than },
@@ -185,6 +187,7 @@ impl Validations {
                 (ValidationOutcome::Invalid(problem), "invalid", detail)
             }
         };
+        app.metrics.validated(&lease.subject().challenge_type, result, duration);
         tracing::debug!(%report, "report");
         match app.store.validation_record(lease, outcome, &report.to_octets(), app.clock.now()).await {
             Ok(ValidationRecorded::Recorded { .. }) => tracing::info!(result, duration_us, detail, "validated"),
@@ -233,7 +236,13 @@ impl Validations {
         }
         for lease in leases {
             match self.permit(lease.subject().account, &lease.subject().identifier) {
-                Some(permit) => self.spawn(lease, permit),
+                Some(permit) => {
+                    // An attempt is counted before it is made: another one was begun and not finished.
+                    if lease.subject().attempt > 1 {
+                        app.metrics.taken_over(Work::Validation);
+                    }
+                    self.spawn(lease, permit);
+                }
                 None => {
                     if let Err(error) = app.store.validation_release(lease).await {
                         tracing::warn!(%error, "a lease could not be given back; it will expire");

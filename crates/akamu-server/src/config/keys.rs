@@ -127,7 +127,7 @@ pub const KEYS: &[Key] = &[
         "admin.listen_addr",
         Kind::Text,
         None,
-        "Address and port of /healthz and /readyz, plain HTTP. Absent: no such listener.",
+        "Address and port of /healthz, /readyz and /metrics, plain HTTP. Absent: no such listener.",
     ),
     key("server.terms_of_service_url", Kind::Text, None, "Terms of service that a new account must agree to."),
     key("server.website_url", Kind::Text, None, "A page about the CA, for the directory."),

@@ -84,6 +84,7 @@ pub(crate) async fn sign_and_record(app: &Arc<App>, lease: Lease<Issuance>) -> R
     let (order_id, serial) = (lease.subject().order, issued.serial());
     match app.store.issuance_record(lease, certificate, now).await? {
         IssuanceRecorded::Recorded(order) => {
+            app.metrics.issued();
             tracing::info!(order.id = %order_id, %serial, "issued");
             Ok(Some(order))
         }

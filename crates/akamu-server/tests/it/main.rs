@@ -10,6 +10,7 @@ mod database;
 mod fairness;
 mod instant;
 mod issuance;
+mod metrics;
 mod polls;
 #[path = "../../../akamu-store/tests/it/postgres_database.rs"]
 mod postgres_database;
