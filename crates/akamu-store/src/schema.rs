@@ -16,6 +16,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    duties (name) {
+        name -> Text,
+        lease_owner -> Nullable<Binary>,
+        lease_expires_at -> BigInt,
+    }
+}
+
+diesel::table! {
     accounts (id) {
         id -> BigInt,
         status -> Text,
@@ -144,6 +152,7 @@ diesel::table! {
 diesel::allow_tables_to_appear_in_same_query!(
     identity,
     counters,
+    duties,
     accounts,
     account_thumbprints,
     orders,

@@ -14,7 +14,7 @@ use crate::authorization::{self, QueueEntry};
 use crate::connection::{AnyConnection, DbResult, corrupt, processing};
 use crate::error::StoreError;
 use crate::lease::{Lease, LeaseRequest, LeaseTerms};
-use crate::schema::{authorizations, challenges, orders};
+use crate::schema::{authorizations, challenges, duties, orders};
 use crate::store::Store;
 use crate::{order, row_lock};
 
@@ -106,6 +106,7 @@ impl Store {
             diesel::update(orders::table.filter(orders::status.eq(processing())))
                 .set(orders::lease_expires_at.eq(None::<i64>))
                 .execute(connection)?;
+            diesel::update(duties::table).set(duties::lease_expires_at.eq(0)).execute(connection)?;
             Ok(())
         })
         .await

@@ -15,6 +15,7 @@ mod authorization;
 mod certificate;
 mod database;
 mod error_text;
+mod housekeeping;
 mod issuance;
 mod limit;
 mod model;

@@ -9,5 +9,6 @@ DROP TABLE authorizations;
 DROP TABLE orders;
 DROP TABLE account_thumbprints;
 DROP TABLE accounts;
+DROP TABLE duties;
 DROP TABLE counters;
 DROP TABLE identity;

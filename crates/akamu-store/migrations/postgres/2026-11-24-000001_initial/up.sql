@@ -12,6 +12,14 @@ CREATE TABLE counters (
 );
 INSERT INTO counters (name, value) VALUES ('newest_time', 0), ('crl_number', 0);
 
+-- What one server at a time does for all.
+CREATE TABLE duties (
+    name TEXT NOT NULL PRIMARY KEY,
+    lease_owner BYTEA,
+    lease_expires_at BIGINT NOT NULL
+);
+INSERT INTO duties (name, lease_expires_at) VALUES ('housekeeping', 0);
+
 CREATE TABLE accounts (
     id BIGINT NOT NULL PRIMARY KEY,
     status TEXT NOT NULL,
@@ -46,6 +54,8 @@ CREATE TABLE orders (
     certificate_id BYTEA
 );
 CREATE INDEX orders_of_account ON orders (account_id, id);
+-- What may be removed some time later.
+CREATE INDEX orders_by_expiry ON orders (expires_at, id);
 -- What is being issued.
 CREATE INDEX orders_processing ON orders (id, lease_expires_at) WHERE status = 'processing';
 
@@ -60,6 +70,7 @@ CREATE TABLE authorizations (
 );
 CREATE INDEX authorizations_of_identifier
     ON authorizations (account_id, identifier_value, identifier_kind, status, expires_at);
+CREATE INDEX authorizations_by_expiry ON authorizations (expires_at, id);
 
 CREATE TABLE order_authorizations (
     order_id BYTEA NOT NULL REFERENCES orders (id),
@@ -100,10 +111,11 @@ CREATE TABLE validation_reports (
     FOREIGN KEY (authorization_id, challenge_type) REFERENCES challenges (authorization_id, challenge_type)
 );
 
+-- A certificate outlives its order, of which it is the only one.
 CREATE TABLE certificates (
     id BYTEA NOT NULL PRIMARY KEY,
     account_id BIGINT NOT NULL REFERENCES accounts (id),
-    order_id BYTEA NOT NULL UNIQUE REFERENCES orders (id),
+    order_id BYTEA NOT NULL UNIQUE,
     serial BYTEA NOT NULL UNIQUE,
     der BYTEA NOT NULL,
     chain_pem TEXT NOT NULL,
@@ -112,6 +124,7 @@ CREATE TABLE certificates (
     revoked_at BIGINT,
     revocation_reason SMALLINT
 );
+CREATE INDEX certificates_by_expiry ON certificates (not_after, id);
 CREATE INDEX certificates_revoked ON certificates (not_after) WHERE revoked_at IS NOT NULL;
 
 CREATE TABLE crls (
