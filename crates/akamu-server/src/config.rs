@@ -6,6 +6,7 @@ mod dns;
 mod keys;
 mod load;
 mod perspective;
+mod retention;
 mod show;
 mod trial;
 
@@ -23,6 +24,7 @@ pub use keys::{KEYS, Key, Kind};
 pub use load::{ConfigError, Loaded, Sources, load};
 pub(crate) use perspective::PRIMARY;
 pub use perspective::PerspectiveConfig;
+pub use retention::Retention;
 pub use show::show;
 pub use trial::TRIAL_DIR;
 
@@ -41,6 +43,7 @@ pub struct Config {
     #[serde(default)]
     pub admin: AdminConfig,
     pub server: ServerConfig,
+    pub housekeeping: HousekeepingConfig,
     /// Whether this is the trial that runs without any configuration.
     #[serde(skip)]
     pub trial: bool,
@@ -121,6 +124,24 @@ pub struct ServerConfig {
     #[serde(default)]
     pub perspectives: Vec<PerspectiveConfig>,
     pub perspectives_may_fail: Option<usize>,
+}
+
+/// `[housekeeping]`
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "each key is explained once, in KEYS")]
+pub struct HousekeepingConfig {
+    pub enabled: bool,
+    pub interval_secs: u64,
+    pub order_retention_days: Retention,
+    pub authorization_retention_days: Retention,
+    pub certificate_retention_days: Retention,
+}
+
+impl HousekeepingConfig {
+    /// How often it is looked for what has expired.
+    pub const fn interval(&self) -> Duration {
+        Duration::from_secs(self.interval_secs)
+    }
 }
 
 impl ServerConfig {

@@ -13,6 +13,7 @@ pub mod config;
 mod error;
 mod foreign_results;
 mod hold;
+mod housekeeping;
 mod issuance;
 mod key_cache;
 mod listener;

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use akamu_proto::{ChallengeType, ErrorType, Timestamp};
-use akamu_store::OperationRun;
+use akamu_store::{Expired, OperationRun};
 use http::StatusCode;
 use prometheus_client::encoding::{EncodeLabelSet, prometheus_text};
 use prometheus_client::metrics::counter::Counter;
@@ -79,6 +79,11 @@ struct WorkLabel {
     work: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
 /// The classes of status codes, and one more for none of them.
 const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
 
@@ -103,6 +108,7 @@ pub(crate) struct Metrics {
     leases: Family<WorkLabel, Counter>,
     operations: Family<OperationLabel, Histogram>,
     operation_errors: Family<OperationLabel, Counter>,
+    removals: Family<KindLabel, Counter>,
     crl_number: Gauge,
     crl_this_update: Gauge,
     issuer_not_after: Gauge,
@@ -132,6 +138,7 @@ impl Default for Metrics {
             leases: Family::default(),
             operations: histograms(),
             operation_errors: Family::default(),
+            removals: Family::default(),
             crl_number: Gauge::default(),
             crl_this_update: Gauge::default(),
             issuer_not_after: Gauge::default(),
@@ -160,6 +167,7 @@ impl Default for Metrics {
             "Operations that the database did not do",
             metrics.operation_errors.clone(),
         );
+        registry.register("housekeeping_removed", "What was removed after it had expired", metrics.removals.clone());
         registry.register("crl_number", "Number of the CRL that is served", metrics.crl_number.clone());
         registry.register("crl_this_update_timestamp_seconds", "When it was made", metrics.crl_this_update.clone());
         registry.register(
@@ -287,6 +295,16 @@ impl Metrics {
         }
     }
 
+    /// Housekeeping removed so many of a kind.
+    pub(crate) fn removed(&self, kind: Expired, count: usize) {
+        let kind = match kind {
+            Expired::Orders => "order",
+            Expired::Authorizations => "authorization",
+            Expired::Certificates => "certificate",
+        };
+        self.removals.get_or_create(&KindLabel { kind }).inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+    }
+
     /// A CRL was made, and is served from now on.
     pub(crate) fn crl_made(&self, number: i64, this_update: Timestamp) {
         self.crl_number.set(number);
@@ -314,6 +332,7 @@ mod tests {
         metrics.timed_out(Phase::Body);
         metrics.validated(&ChallengeType::HTTP_01, "valid", SECOND);
         metrics.taken_over(Work::Issuance);
+        metrics.removed(Expired::Orders, 1);
         metrics.operation_run(OperationRun { name: "order", duration: SECOND, is_done: false });
         metrics
     }

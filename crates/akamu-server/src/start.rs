@@ -26,7 +26,7 @@ use crate::resource::directory;
 use crate::revocation_list::{self, RevocationList};
 use crate::shutdown::stopped;
 use crate::validation::Validations;
-use crate::{admin, router};
+use crate::{admin, housekeeping, router};
 
 /// How long requests and validations in hand may take once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -176,6 +176,9 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
         tasks.spawn(crate::foreign_results::watch_forever(app.clone(), stopped.clone()));
     }
     tasks.spawn(crate::issuance::claim_forever(app.clone(), stopped.clone()));
+    if config.housekeeping.enabled {
+        tasks.spawn(housekeeping::run_forever(app.clone(), config.housekeeping.clone(), stopped.clone()));
+    }
 
     let local = |socket: &TcpListener| socket.local_addr().map_err(|error| StartError::new(error.to_string()));
     let listen_addr = local(&socket)?;

@@ -265,6 +265,31 @@ pub const KEYS: &[Key] = &[
         None,
         "Its DNS server of the addresses to probe. Absent: the server's.",
     ),
+    key(
+        "housekeeping.enabled",
+        Kind::Bool,
+        Some("true"),
+        "Whether what has expired is removed from the database. Accounts are never removed.",
+    ),
+    key("housekeeping.interval_secs", Kind::Number, Some("3600"), "How often, in seconds."),
+    key(
+        "housekeeping.order_retention_days",
+        Kind::Text,
+        Some("30"),
+        "How many days an order is kept after it expired, or \"forever\". One that is being issued is kept in any case.",
+    ),
+    key(
+        "housekeeping.authorization_retention_days",
+        Kind::Text,
+        Some("30"),
+        "How many days an authorization is kept after it expired, with its challenges and the reports of its validations, or \"forever\". One that an order still has is kept in any case.",
+    ),
+    key(
+        "housekeeping.certificate_retention_days",
+        Kind::Text,
+        Some("90"),
+        "How many days a certificate is kept after it expired, or \"forever\". More than ca.crl_next_update_secs: the CRL after its end still shows a revoked one.",
+    ),
 ];
 
 impl Key {

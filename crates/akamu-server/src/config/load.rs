@@ -345,11 +345,19 @@ fn check(config: &Config, merged: &Figment, file: Option<&Path>) -> Result<(), C
         ("ca.ca_validity_years", config.ca.ca_validity_years.into()),
         ("ca.crl_next_update_secs", config.ca.crl_next_update_secs),
         ("database.max_connections", config.database.max_connections.into()),
+        ("housekeeping.interval_secs", config.housekeeping.interval_secs),
     ];
     for (path, value) in at_least_one {
         if value == 0 {
             refuse(path, "0 is not allowed; it would not mean \"without limit\"");
         }
+    }
+    let retention = config.housekeeping.certificate_retention_days.duration();
+    if retention.is_some_and(|it| it.as_secs() <= config.ca.crl_next_update_secs) {
+        refuse(
+            "housekeeping.certificate_retention_days",
+            "must be more than ca.crl_next_update_secs: the CRL after its end still shows a revoked certificate",
+        );
     }
     if server.http01_max_redirects > Http01::MAX_REDIRECTS {
         refuse("server.http01_max_redirects", "at most 10 are followed; 0: none");

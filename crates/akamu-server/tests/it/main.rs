@@ -8,6 +8,7 @@ mod client;
 mod constrained_issuer;
 mod database;
 mod fairness;
+mod housekeeping;
 mod instant;
 mod issuance;
 mod metrics;

@@ -31,6 +31,16 @@ pub(crate) async fn scrape(server: &TestServer) -> Scraped {
     Scraped(response.text().await.unwrap())
 }
 
+/// Scrapes until what was asked for a moment ago is seen.
+async fn until(server: &TestServer, is_so: impl Fn(&Scraped) -> bool) {
+    for _ in 0..1_000 {
+        if is_so(&scrape(server).await) {
+            return;
+        }
+    }
+    panic!("{}", scrape(server).await.0);
+}
+
 impl Scraped {
     /// A sample's value; 0 where there is none.
     pub(crate) fn value(&self, sample: &str) -> f64 {
@@ -70,10 +80,9 @@ async fn an_issuance_is_counted(database: Database) {
     let number =
         Beside::of(&server.place).text("SELECT CAST(value AS TEXT) AS text FROM counters WHERE name = 'crl_number'");
     assert_eq!(scraped.value("akamu_crl_number"), number.parse::<f64>().unwrap());
-    let seconds = |sample: &str| scraped.value(sample) as i64;
-    let now = server.clock.now().unix_secs();
-    assert_eq!(seconds("akamu_crl_this_update_timestamp_seconds"), now);
-    assert!(seconds("akamu_issuer_not_after_timestamp_seconds") > now + 9 * 365 * 86_400);
+    let now = server.clock.now().unix_secs() as f64;
+    assert_eq!(scraped.value("akamu_crl_this_update_timestamp_seconds"), now);
+    assert!(scraped.value("akamu_issuer_not_after_timestamp_seconds") > now + 9.0 * 365.0 * 86_400.0);
 }
 
 /// The database refuses what the store asks.
@@ -99,9 +108,7 @@ async fn held_polls_are_counted_while_they_are_held() {
     let processing = Processing::begin(&server, &client).await;
     let polls = hold(&client, &processing.authorization).await;
     // Each has its place before it is held, so the last ones may be a moment behind.
-    while scrape(&server).await.value("akamu_held_polls") < 20.0 {
-        tokio::task::yield_now().await;
-    }
+    until(&server, |scraped| scraped.value("akamu_held_polls") == 20.0).await;
     processing.provision(&server, &client);
     polls.join_all().await;
     scrape(&server).await.assert(&[("akamu_held_polls", 0.0)]);
@@ -134,9 +141,7 @@ async fn slow_clients_are_counted() {
     let tcp = async || TcpStream::connect(server.place.address()).await.unwrap();
     let before = scrape(&server).await.value("akamu_connections");
     let silent = tcp().await;
-    while scrape(&server).await.value("akamu_connections") <= before {
-        tokio::task::yield_now().await;
-    }
+    until(&server, |scraped| scraped.value("akamu_connections") > before).await;
     let plain = TcpStream::connect(server.running.admin_addr.unwrap()).await.unwrap();
     let mut header = TcpStream::connect(server.running.admin_addr.unwrap()).await.unwrap();
     header.write_all(b"GET /healthz HTTP/1.1\r\nHost:").await.unwrap();

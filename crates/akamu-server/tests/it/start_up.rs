@@ -78,6 +78,22 @@ fn a_bad_value_is_named_with_its_place() {
             "config.toml line 3: server.poll_hold_ms: at most 60000 are allowed",
         ),
         (
+            format!("{base}[housekeeping]\norder_retention_days = 0\n"),
+            "config.toml line 3: housekeeping.order_retention_days: invalid value unsigned int `0`, expected a number of days from 1, or \"forever\"",
+        ),
+        (
+            format!("{base}[housekeeping]\nauthorization_retention_days = \"never\"\n"),
+            "config.toml line 3: housekeeping.authorization_retention_days: invalid value string \"never\", expected a number of days from 1, or \"forever\"",
+        ),
+        (
+            format!("{base}[housekeeping]\ncertificate_retention_days = 1\n"),
+            "config.toml line 3: housekeeping.certificate_retention_days: must be more than ca.crl_next_update_secs",
+        ),
+        (
+            format!("{base}[housekeeping]\ninterval_secs = 0\n"),
+            "config.toml line 3: housekeeping.interval_secs: 0 is not allowed",
+        ),
+        (
             format!("{base}[ca]\nkey_file = \"ca.key\"\n"),
             "config.toml line 3: ca.key_file: a key file and a cert file go together",
         ),
