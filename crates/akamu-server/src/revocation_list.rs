@@ -1,9 +1,11 @@
-//! The CRL: made off the request path, at start, at half of its life and after each revocation; served from memory.
+//! The CRL: made off the request path, at start, at half of its life and after each revocation, by whichever replica is
+//! first; served from memory.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use akamu_proto::Timestamp;
+use akamu_store::{Revocations, StoredCrl};
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
@@ -14,6 +16,8 @@ use crate::shutdown::stopped;
 const COALESCE: Duration = Duration::from_millis(200);
 /// How long to wait after a failure.
 const RETRY: Duration = Duration::from_secs(30);
+/// How often a replica looks for what another one has made, or has left undone.
+const CHECK: Duration = Duration::from_secs(5);
 
 /// The newest CRL, and the wish for a newer one.
 #[derive(Debug, Default)]
@@ -24,7 +28,9 @@ pub(crate) struct RevocationList {
 
 #[derive(Clone, Debug)]
 struct Current {
+    number: i64,
     der: Bytes,
+    this_update: Timestamp,
     next_update: Timestamp,
 }
 
@@ -39,51 +45,101 @@ impl RevocationList {
         self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|it| it.next_update)
     }
 
+    fn number(&self) -> i64 {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(0, |it| it.number)
+    }
+
+    /// When the newest CRL was made.
+    fn this_update(&self) -> Option<Timestamp> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|it| it.this_update)
+    }
+
     /// Says that something has been revoked.
     pub(crate) fn ask_for_new(&self) {
         self.wanted.notify_one();
     }
 }
 
+type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
 /// Makes a CRL now and serves it from here on.
-pub(crate) async fn renew(app: &Arc<App>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+pub(crate) async fn renew(app: &App) -> Outcome<()> {
     let now = app.clock.now();
     let number = app.store.crl_number_next(now).await?;
-    let revoked = app.store.revoked_certificates(now).await?;
+    let Revocations { certificates, count } = app.store.revocations(now).await?;
     let next_update = now.plus(app.settings.crl_validity);
     let issuer = app.issuer.clone();
-    let count = revoked.len();
+    let listed = certificates.len();
     let der = tokio::task::spawn_blocking(move || {
-        let entries: Vec<_> = revoked
+        let entries: Vec<_> = certificates
             .iter()
             .map(|it| akamu_ca::Revoked { serial: it.serial.clone(), revoked_at: it.revoked_at, reason: it.reason })
             .collect();
         issuer.crl(number, now, next_update, &entries)
     })
     .await??;
-    app.store.crl_record(number, &der, now, next_update).await?;
-    tracing::info!(crl.number = number, certificates = count, "CRL made");
-    let list = &app.revocation_list;
-    *list.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Current { der: der.into(), next_update });
-    app.metrics.crl_made(number, now);
+    let crl = StoredCrl { number, der, this_update: now, next_update };
+    app.store.crl_record(&crl, count).await?;
+    tracing::info!(crl.number = number, certificates = listed, "CRL made");
+    serve(app, crl);
     Ok(())
+}
+
+fn serve(app: &App, crl: StoredCrl) {
+    let StoredCrl { number, der, this_update, next_update } = crl;
+    let current = Current { number, der: der.into(), this_update, next_update };
+    *app.revocation_list.current.write().unwrap_or_else(PoisonError::into_inner) = Some(current);
+    app.metrics.crl_made(number, this_update);
+}
+
+/// Serves what another replica has made since; whether the newest CRL lacks a revocation.
+async fn adopt(app: &App) -> Outcome<bool> {
+    let check = app.store.crl_check(app.revocation_list.number()).await?;
+    if let Some(newer) = check.newer {
+        tracing::info!(crl.number = newer.number, "CRL of another replica");
+        serve(app, newer);
+    }
+    Ok(!check.is_complete)
 }
 
 /// Renews the CRL until the server stops.
 pub(crate) async fn renew_forever(app: Arc<App>, mut stop: watch::Receiver<bool>) {
-    let mut wait = app.settings.crl_validity / 2;
+    let half = app.settings.crl_validity / 2;
+    let mut lacks_before = false;
     loop {
-        tokio::select! {
-            () = app.clock.sleep(wait) => {}
-            () = app.revocation_list.wanted.notified() => app.clock.sleep(COALESCE).await,
-            () = stopped(&mut stop) => return,
-        }
-        wait = match renew(&app).await {
-            Ok(()) => app.settings.crl_validity / 2,
-            Err(error) => {
-                tracing::error!(%error, "the CRL could not be renewed");
-                RETRY
+        let now = app.clock.now();
+        let left = app.revocation_list.this_update().map_or(Duration::ZERO, |it| it.plus(half).since(now));
+        // On SQLite there is nobody else.
+        let wait = if app.store.is_sqlite() { left } else { left.min(CHECK) };
+        let mut is_wanted = tokio::select! {
+            () = app.clock.sleep(wait) => false,
+            () = app.revocation_list.wanted.notified() => {
+                app.clock.sleep(COALESCE).await;
+                true
             }
+            () = stopped(&mut stop) => return,
         };
+        while let Err(error) = look_after(&app, is_wanted, half, &mut lacks_before).await {
+            tracing::error!(%error, "the CRL could not be renewed");
+            tokio::select! {
+                () = app.clock.sleep(RETRY) => {}
+                () = stopped(&mut stop) => return,
+            }
+            is_wanted = true;
+        }
     }
+}
+
+/// Renews the CRL where it is old, or where a revocation is missing from it: one of ours at once, another replica's when
+/// that has not seen to it since the last time.
+async fn look_after(app: &App, is_wanted: bool, half: Duration, lacks_before: &mut bool) -> Outcome<()> {
+    let lacks = adopt(app).await?;
+    let is_old = app.revocation_list.this_update().is_none_or(|it| it.plus(half) <= app.clock.now());
+    if is_old || lacks && (is_wanted || *lacks_before) {
+        renew(app).await?;
+        *lacks_before = false;
+    } else {
+        *lacks_before = lacks;
+    }
+    Ok(())
 }

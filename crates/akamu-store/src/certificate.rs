@@ -4,6 +4,7 @@ use akamu_proto::{AccountId, CertificateId, RevocationReason, Timestamp};
 use diesel::prelude::*;
 
 use crate::connection::{DbResult, corrupt};
+use crate::crl;
 use crate::error::StoreError;
 use crate::schema::certificates;
 use crate::store::Store;
@@ -117,6 +118,7 @@ impl Store {
                 ))
                 .execute(connection)?;
             if changed == 1 {
+                crl::count_revocation(connection)?;
                 return Ok(Revoked::Revoked);
             }
             let revoked_at: Option<Option<i64>> = certificates::table

@@ -3,12 +3,13 @@
 use akamu_proto::{RevocationReason, Timestamp};
 use diesel::prelude::*;
 
-use crate::connection::{DbResult, corrupt, insert_if_new};
+use crate::connection::{AnyConnection, DbResult, corrupt, insert_if_new};
 use crate::error::StoreError;
 use crate::schema::{certificates, counters, crls};
 use crate::store::Store;
 
 const NUMBER: &str = "crl_number";
+const REVOCATIONS: &str = "revocations";
 /// CRLs kept.
 const KEPT: i64 = 3;
 
@@ -21,6 +22,24 @@ pub struct RevokedCertificate {
     pub revoked_at: Timestamp,
     /// Why.
     pub reason: RevocationReason,
+}
+
+/// What a CRL is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revocations {
+    /// The entries, by serial number.
+    pub certificates: Vec<RevokedCertificate>,
+    /// How many revocations there have been, those that are not listed any more among them.
+    pub count: i64,
+}
+
+/// How the newest CRL of all replicas stands to one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CrlCheck {
+    /// The newest one, where it is newer than this replica's.
+    pub newer: Option<StoredCrl>,
+    /// Whether it was made after the last revocation.
+    pub is_complete: bool,
 }
 
 /// A CRL as it was signed.
@@ -58,14 +77,28 @@ fn revoked_certificate(
     })
 }
 
+/// One revocation more. It changes the row that [`Store::crl_check`] compares, so that none stays off the CRL whose
+/// replica died.
+pub(crate) fn count_revocation(connection: &mut AnyConnection) -> DbResult<()> {
+    let row = counters::table.find(REVOCATIONS);
+    diesel::update(row).set(counters::value.eq(counters::value + 1)).execute(connection)?;
+    Ok(())
+}
+
+fn revocations(connection: &mut AnyConnection) -> DbResult<i64> {
+    counters::table.find(REVOCATIONS).select(counters::value).first(connection)
+}
+
 impl Store {
-    /// The certificates that belong on a CRL made `now`, by serial number: revoked, and unexpired or expired for less
-    /// than the newest CRL's period (RFC 5280 §3.3: one more regular CRL shows them).
+    /// What belongs on a CRL made `now`: the certificates that are revoked, and unexpired or expired for less than the
+    /// newest CRL's period (RFC 5280 §3.3: one more regular CRL shows them).
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn revoked_certificates(&self, now: Timestamp) -> Result<Vec<RevokedCertificate>, StoreError> {
-        self.read("revoked_certificates", move |connection| {
+    pub async fn revocations(&self, now: Timestamp) -> Result<Revocations, StoreError> {
+        self.read("revocations", move |connection| {
+            // First: what is revoked meanwhile may be listed and not counted, never the other way round.
+            let count = revocations(connection)?;
             let newest: Option<(i64, i64)> = crls::table
                 .order(crls::number.desc())
                 .select((crls::this_update, crls::next_update))
@@ -79,7 +112,8 @@ impl Store {
                 .load(connection)?;
             // Not by the database, which would walk through every serial number there is.
             rows.sort_unstable();
-            rows.into_iter().map(revoked_certificate).collect()
+            let certificates = rows.into_iter().map(revoked_certificate).collect::<DbResult<_>>()?;
+            Ok(Revocations { certificates, count })
         })
         .await
     }
@@ -103,22 +137,17 @@ impl Store {
         .await
     }
 
-    /// Keeps a CRL, for every replica to serve.
+    /// Keeps a CRL that was made of so many revocations, for every replica to serve.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn crl_record(
-        &self,
-        number: i64,
-        der: &[u8],
-        this_update: Timestamp,
-        next_update: Timestamp,
-    ) -> Result<(), StoreError> {
-        let der = der.to_vec();
+    pub async fn crl_record(&self, crl: &StoredCrl, revocations: i64) -> Result<(), StoreError> {
+        let StoredCrl { number, der, this_update, next_update } = crl.clone();
         self.write("crl_record", move |connection| {
             let row = (
                 crls::number.eq(number),
                 crls::der.eq(&der),
+                crls::revocations.eq(revocations),
                 crls::this_update.eq(this_update.unix_micros()),
                 crls::next_update.eq(next_update.unix_micros()),
             );
@@ -133,18 +162,20 @@ impl Store {
         .await
     }
 
-    /// The newest CRL.
+    /// Whether there is a newer CRL than the one of this number (0: none), and whether the newest is complete.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn crl_latest(&self) -> Result<Option<StoredCrl>, StoreError> {
-        self.select("crl_latest", |connection| {
-            let row = crls::table
-                .order(crls::number.desc())
+    pub async fn crl_check(&self, number: i64) -> Result<CrlCheck, StoreError> {
+        self.read("crl_check", move |connection| {
+            let newest = || crls::table.order(crls::number.desc());
+            let made_of: Option<i64> = newest().select(crls::revocations).first(connection).optional()?;
+            let newer = newest()
+                .filter(crls::number.gt(number))
                 .select((crls::number, crls::der, crls::this_update, crls::next_update))
                 .first::<Row>(connection)
                 .optional()?;
-            Ok(row.map(stored_crl))
+            Ok(CrlCheck { newer: newer.map(stored_crl), is_complete: made_of == Some(revocations(connection)?) })
         })
         .await
     }

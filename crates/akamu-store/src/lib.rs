@@ -28,7 +28,7 @@ pub use account::{Account, AccountCreated, KeyChanged, NewAccount};
 pub use authorization::{Authorization, Challenge, NewAuthorization, NewChallenge};
 pub use certificate::{Certificate, Revoked};
 pub use clock::ClockCheck;
-pub use crl::{RevokedCertificate, StoredCrl};
+pub use crl::{CrlCheck, Revocations, RevokedCertificate, StoredCrl};
 pub use data_dir_lock::{DataDirLock, LockError};
 pub use error::{OpenError, StoreError};
 pub use housekeeping::{Expired, HousekeepingCursor, HousekeepingStep};

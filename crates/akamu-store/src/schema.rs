@@ -129,6 +129,7 @@ diesel::table! {
     crls (number) {
         number -> BigInt,
         der -> Binary,
+        revocations -> BigInt,
         this_update -> BigInt,
         next_update -> BigInt,
     }

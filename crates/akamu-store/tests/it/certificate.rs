@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use akamu_proto::RevocationReason;
-use akamu_store::{Revoked, RevokedCertificate, StoredCrl};
+use akamu_store::{CrlCheck, Revocations, Revoked, RevokedCertificate, StoredCrl};
 
 use crate::database::{NOW, on_both_databases};
 use crate::scene::{DAY, account, issued};
@@ -34,7 +34,8 @@ on_both_databases! {
         }
         assert_eq!(store.certificate_by_serial(&serial).await.unwrap().unwrap().revoked_at, Some(NOW));
         let entry = RevokedCertificate { serial: serial.to_vec(), revoked_at: NOW, reason };
-        assert_eq!(store.revoked_certificates(NOW).await.unwrap(), [entry]);
+        let revocations = Revocations { certificates: vec![entry], count: 1 };
+        assert_eq!(store.revocations(NOW).await.unwrap(), revocations);
     }
 
     async fn an_expired_certificate_stays_for_one_more_crl(database) {
@@ -42,8 +43,9 @@ on_both_databases! {
         let (serial, _) = issued(store, account(store).await, "a.example").await;
         store.certificate_revoke(&serial, RevocationReason::Unspecified, NOW).await.unwrap();
         let hour = Duration::from_secs(3600);
-        store.crl_record(1, b"crl", NOW, NOW.plus(hour)).await.unwrap();
-        let listed = async |now| store.revoked_certificates(now).await.unwrap().len();
+        let crl = StoredCrl { number: 1, der: b"crl".to_vec(), this_update: NOW, next_update: NOW.plus(hour) };
+        store.crl_record(&crl, 1).await.unwrap();
+        let listed = async |now| store.revocations(now).await.unwrap().certificates.len();
         assert_eq!(listed(NOW.plus(DAY)).await, 1);
         assert_eq!(listed(NOW.plus(DAY + hour - Duration::from_micros(1))).await, 1);
         assert_eq!(listed(NOW.plus(DAY + hour)).await, 0);
@@ -51,7 +53,6 @@ on_both_databases! {
 
     async fn crl_numbers_grow_whoever_draws_them(database) {
         let store = &database.store;
-        assert_eq!(store.crl_latest().await.unwrap(), None);
         let tasks: Vec<_> = (0..8)
             .map(|_| {
                 let store = store.clone();
@@ -72,13 +73,25 @@ on_both_databases! {
         assert_eq!(store.crl_number_next(NOW).await.unwrap(), later.unix_secs() + 1);
     }
 
-    async fn the_newest_crl_is_served(database) {
+    async fn a_replica_learns_of_a_newer_crl_and_of_one_that_is_missing(database) {
         let store = &database.store;
-        for number in [1_i64, 5, 3, 9, 7] {
-            store.crl_record(number, &[u8::try_from(number).unwrap()], NOW, NOW.plus(DAY)).await.unwrap();
+        assert_eq!(store.crl_check(0).await.unwrap(), CrlCheck { newer: None, is_complete: false });
+        let crl = |number: i64| {
+            let der = vec![u8::try_from(number).unwrap()];
+            StoredCrl { number, der, this_update: NOW, next_update: NOW.plus(DAY) }
+        };
+        for number in [1, 5, 3, 9, 7] {
+            store.crl_record(&crl(number), 0).await.unwrap();
         }
-        let newest = StoredCrl { number: 9, der: vec![9], this_update: NOW, next_update: NOW.plus(DAY) };
-        assert_eq!(store.crl_latest().await.unwrap(), Some(newest));
         assert_eq!(database.raw().number("SELECT count(*) AS number FROM crls"), 3);
+        assert_eq!(store.crl_check(7).await.unwrap(), CrlCheck { newer: Some(crl(9)), is_complete: true });
+        assert_eq!(store.crl_check(9).await.unwrap(), CrlCheck { newer: None, is_complete: true });
+        let (serial, _) = issued(store, account(store).await, "a.example").await;
+        for _ in 0..2 {
+            store.certificate_revoke(&serial, RevocationReason::Unspecified, NOW).await.unwrap();
+        }
+        assert!(!store.crl_check(9).await.unwrap().is_complete);
+        store.crl_record(&crl(10), store.revocations(NOW).await.unwrap().count).await.unwrap();
+        assert_eq!(store.crl_check(9).await.unwrap(), CrlCheck { newer: Some(crl(10)), is_complete: true });
     }
 }

@@ -66,7 +66,8 @@ async fn no_statement_reads_a_whole_table() {
     store.certificate(owner, id).await.unwrap();
     store.certificate_by_serial(&serial).await.unwrap();
     store.certificate_revoke(&serial, RevocationReason::Unspecified, NOW).await.unwrap();
-    store.revoked_certificates(NOW).await.unwrap();
+    store.revocations(NOW).await.unwrap();
+    store.crl_check(0).await.unwrap();
     let order = scene::order(store, owner, &["b.example", "c.example"]).await;
     let _running = begin(store, owner, order.authorizations[0]).await;
     enqueue(store, owner, order.authorizations[1]).await;

@@ -10,7 +10,7 @@ CREATE TABLE counters (
     name TEXT NOT NULL PRIMARY KEY,
     value BIGINT NOT NULL
 );
-INSERT INTO counters (name, value) VALUES ('newest_time', 0), ('crl_number', 0);
+INSERT INTO counters (name, value) VALUES ('newest_time', 0), ('crl_number', 0), ('revocations', 0);
 
 -- What one server at a time does for all.
 CREATE TABLE duties (
@@ -130,6 +130,8 @@ CREATE INDEX certificates_revoked ON certificates (not_after) WHERE revoked_at I
 CREATE TABLE crls (
     number BIGINT NOT NULL PRIMARY KEY,
     der BLOB NOT NULL,
+    -- How many revocations it knows of, the counter's value when it was made.
+    revocations BIGINT NOT NULL,
     this_update BIGINT NOT NULL,
     next_update BIGINT NOT NULL
 );
