@@ -131,7 +131,37 @@ pub enum OpenError {
     },
 }
 
-/// libpq explains in several lines.
+/// Why there is no copy of a database, or none to trust: one line for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// The file cannot be opened, is damaged, or is another program's.
+    #[error("{path} is no whole database of akamu-server: {reason}")]
+    Unusable {
+        /// The file.
+        path: String,
+        /// SQLite's own words, or the system's.
+        reason: String,
+    },
+    /// The copy cannot be written.
+    #[error("{path}: the copy could not be written: {reason}")]
+    Copy {
+        /// The copy.
+        path: String,
+        /// SQLite's own words, or the system's.
+        reason: String,
+    },
+    /// No server has started on the database.
+    #[error("{path} belongs to no CA yet: start the server once")]
+    Nobodys {
+        /// The file.
+        path: String,
+    },
+    /// Its schema cannot be read, or is of a later version of this program.
+    #[error(transparent)]
+    Schema(#[from] OpenError),
+}
+
+/// libpq explains in several lines, and so does SQLite what is damaged.
 pub(crate) fn one_line(text: &str) -> String {
     text.lines().map(str::trim).filter(|it| !it.is_empty()).collect::<Vec<_>>().join("; ")
 }

@@ -30,7 +30,7 @@ pub enum IdentityOutcome {
 
 const ROW: i16 = 1;
 
-fn read(connection: &mut AnyConnection) -> DbResult<Option<Identity>> {
+pub(crate) fn read(connection: &mut AnyConnection) -> DbResult<Option<Identity>> {
     let row: Option<(String, Vec<u8>)> =
         identity::table.find(ROW).select((identity::base_url, identity::issuers)).first(connection).optional()?;
     let Some((base_url, issuers)) = row else { return Ok(None) };

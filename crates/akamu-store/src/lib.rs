@@ -30,8 +30,8 @@ pub use certificate::{Certificate, Revoked};
 pub use clock::ClockCheck;
 pub use crl::{CrlCheck, Revocations, RevokedCertificate, StoredCrl};
 pub use data_dir_lock::{DataDirLock, LockError};
-pub use error::{OpenError, StoreError};
 pub use housekeeping::{Expired, HousekeepingCursor, HousekeepingStep};
+pub use error::{BackupError, OpenError, StoreError};
 pub use identity::{Identity, IdentityOutcome};
 pub use issuance::{Issuance, IssuanceBegun, IssuanceRecorded, NewCertificate, NewIssuance};
 pub use lease::{Lease, LeaseRequest, ReplicaId};
@@ -39,6 +39,7 @@ pub use nonce::{CheckedNonce, Nonce, NonceError};
 pub use observer::OperationRun;
 pub use options::StoreOptions;
 pub use order::{NewOrder, Order, OrderCreated};
+pub use sqlite::backup::SqliteBackup;
 pub use store::Store;
 pub use validation::{
     ClaimLimits, MAX_REPORT_OCTETS, RunningCounts, StoredReport, Validation, ValidationBegun, ValidationOutcome,

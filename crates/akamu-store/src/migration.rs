@@ -77,6 +77,12 @@ fn pending(connection: &mut AnyConnection) -> Result<usize, OpenError> {
     Ok(known.iter().filter(|it| !applied.contains(it)).count())
 }
 
+/// The newest version that the database has. Refuses a database that has one which we do not know.
+pub(crate) fn version(connection: &mut AnyConnection) -> Result<String, OpenError> {
+    pending(connection)?;
+    Ok(applied(connection)?.into_iter().max().unwrap_or_default())
+}
+
 /// The versions that the database has. Makes diesel's table where it is not there.
 fn applied(connection: &mut AnyConnection) -> Result<Vec<String>, OpenError> {
     let applied = match connection {

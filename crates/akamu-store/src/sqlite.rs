@@ -1,5 +1,6 @@
 //! The embedded database: one writer thread, and reader connections beside it.
 
+pub(crate) mod backup;
 mod writer;
 
 use std::path::{Path, PathBuf};

@@ -12,6 +12,7 @@
 
 mod account;
 mod authorization;
+mod backup;
 mod certificate;
 mod database;
 mod error_text;
