@@ -62,6 +62,27 @@ pub enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Copy the database and the keys into a directory, while the server serves: exit status 0 done, 1 not, 2 misuse
+    Backup {
+        /// The options of `serve`.
+        #[command(flatten)]
+        options: Options,
+        /// Where to: a directory that is not there, or an empty one
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// Leave the private keys out
+        #[arg(long)]
+        without_keys: bool,
+    },
+    /// Put a backup into a data directory without database and keys: exit status 0 done, 1 not, 2 misuse
+    Restore {
+        /// The options of `serve`.
+        #[command(flatten)]
+        options: Options,
+        /// The directory that `backup` made
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 /// Where the configuration comes from.

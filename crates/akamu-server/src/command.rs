@@ -10,13 +10,16 @@ use akamu_challenge::{Deadline, SystemClock, ValidationReport};
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::backup::{self, BackupError};
 use crate::check::Question;
 use crate::cli::{Arguments, Command, Options};
 use crate::config::{self, Config, DnsServer, Loaded, Sources};
 use crate::random::SystemRandom;
 use crate::start::{self, Parts, Running, StartError};
-use crate::{authority_files, log};
+use crate::{authority_files, log, restore};
 
+/// What was asked for was not done.
+const EX_FAILURE: u8 = 1;
 /// What was asked makes no sense: as clap ends then, too.
 const EX_MISUSE: u8 = 2;
 /// sysexits.h: the configuration is wrong.
@@ -43,6 +46,8 @@ pub async fn run(
         | Command::Config(options)
         | Command::Adopt { options, .. }
         | Command::Check { options, .. }
+        | Command::Backup { options, .. }
+        | Command::Restore { options, .. }
         | Command::PersistRecord { options, .. } => options.clone(),
     };
     if let Err(error) = log::start(options.log_format, environment.get("RUST_LOG").map(String::as_str)) {
@@ -72,6 +77,17 @@ pub async fn run(
             Ok(text) => print(&text),
             Err(error) => return fail(&error, EX_MISUSE),
         },
+        Command::Backup { directory, without_keys, .. } => {
+            let config = &loaded.config;
+            match backup::back_up(config, &directory, !without_keys, parts().clock.now()) {
+                Ok(manifest) => print(&backup::told(&manifest, config, &directory)),
+                Err(error) => return fail_backup(&error),
+            }
+        }
+        Command::Restore { directory, .. } => match restore::restore(&loaded.config, &directory) {
+            Ok(manifest) => print(&restore::told(&manifest, &loaded.config)),
+            Err(error) => return fail_backup(&error),
+        },
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -97,6 +113,10 @@ fn parts() -> Parts {
 fn fail(error: &dyn std::fmt::Display, status: u8) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "akamu-server: {error}");
     ExitCode::from(status)
+}
+
+fn fail_backup(error: &BackupError) -> ExitCode {
+    fail(error, if error.is_misuse() { EX_MISUSE } else { EX_FAILURE })
 }
 
 fn print(text: &str) -> Result<(), StartError> {

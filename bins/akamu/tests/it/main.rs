@@ -90,6 +90,8 @@ fn help_and_version_go_to_standard_output() {
         "check",
         "persist-record",
         "adopt",
+        "backup",
+        "restore",
     ] {
         assert!(text(&help.stdout).contains(word), "{word}: {}", text(&help.stdout));
     }
@@ -143,6 +145,51 @@ fn a_database_is_given_to_another_base_url_after_it_is_shown_what_that_means() {
     let (child, lines) = started(directory.path(), &[]);
     assert_eq!(lines.first().map(String::as_str), Some("directory  https://127.0.0.1/acme/directory"));
     assert_eq!(end(child, Signal::TERM).0, Some(0));
+}
+
+#[test]
+fn a_serving_database_is_backed_up_and_restored_in_one_line_each() {
+    let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (child, lines) = ready(ours.path(), &[]);
+    let backup = theirs.path().join("backup");
+    let backup = backup.to_str().unwrap();
+    let output = run(ours.path(), &["backup", backup]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let files = "akamu.db, root.pem, keys/issuing.key, keys/issuing.pem, keys/root.key";
+    let said = text(&output.stdout);
+    assert!(said.starts_with(&format!("{backup}: backup of https://localhost: {files}; ")), "{said}");
+    assert!(said.ends_with(" octets\n") && said.lines().count() == 1, "{said}");
+    let without = run(ours.path(), &["backup", "without", "--without-keys"]);
+    assert!(text(&without.stdout).contains("\nnot in it: "), "{}", text(&without.stdout));
+    assert_eq!(end(child, Signal::KILL).0, None);
+
+    std::fs::write(theirs.path().join("config.toml"), CONFIG).unwrap();
+    let output = run(theirs.path(), &["restore", "backup"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    assert!(said.contains(": restored https://localhost as of ") && said.contains("badNonce"), "{said}");
+    let (child, again) = started(theirs.path(), &[]);
+    assert_eq!((&again[0], &again[2]), (&lines[0], &lines[2]), "the directory and the root");
+    assert_eq!(end(child, Signal::TERM).0, Some(0));
+
+    let postgres = ["AKAMU_DATABASE__URL", "postgres://localhost/akamu"];
+    for (arguments, variable, status, expected) in [
+        (&["backup", backup][..], None, 2, "is not empty"),
+        (&["restore", backup], None, 2, "is there already"),
+        (&["restore", "data"], None, 2, "data/backup.json: is no backup's"),
+        (&["restore", backup, "--base-url", "https://other.test"], None, 2, "base_url is https://other.test"),
+        (&["backup", "absent/backup"], None, 1, "absent/backup.partial: "),
+        (&["backup", "other"], Some(postgres), 2, "pg_dump"),
+        (&["restore", backup], Some(postgres), 2, "docs/src/backup.md"),
+        (&["backup"], None, 2, "DIR"),
+    ] {
+        let mut command = akamu_server(theirs.path());
+        let output = command.args(arguments).envs(variable.map(|[name, value]| (name, value))).output().unwrap();
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {error}");
+        assert!(error.contains(expected), "{arguments:?}: {error}");
+        assert!(arguments.len() == 1 || error.lines().count() == 1, "{error}");
+    }
 }
 
 #[test]

@@ -127,6 +127,24 @@ impl Place {
         Self { directory, socket: Arc::new(socket), base, ..self.clone() }
     }
 
+    /// The same server elsewhere: its configuration and its port, and nothing in its directory.
+    pub(crate) fn moved(&self, database: &Database) -> Self {
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let place = Self { directory, database_url: database.url(), ..self.clone() };
+        place.write_config();
+        place
+    }
+
+    fn write_config(&self) {
+        let text = format!(
+            "listen_addr = \"127.0.0.1:0\"\nbase_url = \"{}\"\ndata_dir = \"data\"\n[database]\nurl = \"{}\"\n{}",
+            self.base(),
+            self.database_url,
+            self.settings
+        );
+        std::fs::write(self.directory.path().join("config.toml"), text).unwrap();
+    }
+
     fn base(&self) -> String {
         let own = || format!("https://localhost:{}{}", self.address().port(), self.path);
         self.base.clone().unwrap_or_else(own)
@@ -155,11 +173,7 @@ impl Place {
             .with_test_writer()
             .try_init();
         let base = self.base();
-        let text = format!(
-            "listen_addr = \"127.0.0.1:0\"\nbase_url = \"{base}\"\ndata_dir = \"data\"\n[database]\nurl = \"{}\"\n{}",
-            self.database_url, self.settings
-        );
-        std::fs::write(self.directory.path().join("config.toml"), text).unwrap();
+        self.write_config();
         let sources = sources(self.directory.path(), &[("AKAMU_SERVER__DNS_PERSIST_ISSUER_DOMAIN", ISSUER)]);
         let config = load(&sources).unwrap().config;
         let (clock, names) = (TestClock::at(epoch()), TestNames::default());

@@ -1,0 +1,144 @@
+//! `akamu-server restore`: puts a backup into a data directory that has neither database nor keys.
+
+use std::path::{Path, PathBuf};
+
+use akamu_ca::Authority;
+use akamu_store::{DataDirLock, SqliteBackup};
+
+use crate::backup::manifest::{DATABASE, FileEntry, KEYS, Manifest, ROOT, hex};
+use crate::backup::{BackupError, beside, io, is_empty, sqlite_file, sync_parent};
+use crate::config::Config;
+
+/// What a file is called until everything was found whole.
+const DRAFT: &str = ".restoring";
+
+/// Puts the backup in `directory` where `config` says, and tells what it was. Blocks for as long as that takes.
+///
+/// What is checked is what was written: each file is copied, and its copy put in place. The database goes first: cut off
+/// then, a server finds a database without its keys and does not start; keys without a database would begin a new one.
+///
+/// # Errors
+/// One line for the operator; then nothing is in place, unless the system fails between two renames.
+pub fn restore(config: &Config, directory: &Path) -> Result<Manifest, BackupError> {
+    let database = sqlite_file(config)?;
+    let manifest = Manifest::read(directory)?;
+    if manifest.base_url != config.base_url.as_str() {
+        let (ours, theirs) = (config.base_url.as_str().to_owned(), manifest.base_url);
+        return Err(BackupError::OtherBaseUrl { ours, theirs });
+    }
+    Authority::create_directory(&config.data_dir)?;
+    let _lock = DataDirLock::acquire(&config.data_dir)?;
+    let places = Places { keys: config.data_dir.join(KEYS), root: config.data_dir.join(ROOT), database };
+    let has_keys = manifest.keys().next().is_some();
+    places.assert_free(has_keys)?;
+    places.clear()?;
+    let placed = places.draft(directory, &manifest).and_then(|()| places.put(has_keys));
+    if placed.is_err() {
+        // What the operator must know is why nothing was restored.
+        let _ = places.clear();
+    }
+    placed.map(|()| manifest)
+}
+
+/// Where everything goes.
+struct Places {
+    database: PathBuf,
+    keys: PathBuf,
+    root: PathBuf,
+}
+
+impl Places {
+    fn assert_free(&self, has_keys: bool) -> Result<(), BackupError> {
+        // A log that was left would be played into the database that is restored.
+        for ending in ["", "-wal", "-shm", "-journal"] {
+            let path = beside(&self.database, ending);
+            if path.symlink_metadata().is_ok() {
+                return Err(BackupError::InTheWay { path });
+            }
+        }
+        if has_keys && !is_empty(&self.keys)? {
+            return Err(BackupError::InTheWay { path: self.keys.clone() });
+        }
+        Ok(())
+    }
+
+    /// Removes what a restore that was cut off, or failed, left.
+    fn clear(&self) -> Result<(), BackupError> {
+        let keys = beside(&self.keys, DRAFT);
+        if keys.exists() {
+            std::fs::remove_dir_all(&keys).map_err(io(&keys))?;
+        }
+        for path in [&self.database, &self.root] {
+            let draft = beside(path, DRAFT);
+            if draft.exists() {
+                std::fs::remove_file(&draft).map_err(io(&draft))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies every file beside its place, and checks the copies.
+    fn draft(&self, directory: &Path, manifest: &Manifest) -> Result<(), BackupError> {
+        let keys = beside(&self.keys, DRAFT);
+        if manifest.keys().next().is_some() {
+            std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
+                .create(&keys)
+                .map_err(io(&keys))?;
+        }
+        for expected in &manifest.files {
+            let (draft, mode) = match expected.key() {
+                Some(name) => (keys.join(name), 0o600),
+                None if expected.name == ROOT => (beside(&self.root, DRAFT), 0o644),
+                None => (beside(&self.database, DRAFT), 0o600),
+            };
+            let from = directory.join(&expected.name);
+            let found = FileEntry::copy(&expected.name, &from, &draft, mode)?;
+            if found != *expected {
+                let tell = |it: &FileEntry| format!("{} octets with SHA-256 {}", it.octets, it.sha256);
+                return Err(BackupError::Damaged { path: from, found: tell(&found), expected: tell(expected) });
+            }
+        }
+        let SqliteBackup { identity, schema_version } = SqliteBackup::check(&beside(&self.database, DRAFT))?;
+        let issuers: Vec<_> = identity.issuers.iter().map(|it| hex(it)).collect();
+        if (identity.base_url, issuers, schema_version)
+            != (manifest.base_url.clone(), manifest.issuers.clone(), manifest.schema_version.clone())
+        {
+            return Err(BackupError::OtherDatabase { path: directory.join(DATABASE) });
+        }
+        Ok(())
+    }
+
+    fn put(&self, has_keys: bool) -> Result<(), BackupError> {
+        let keys = has_keys.then_some(&self.keys);
+        for path in [Some(&self.database), keys, Some(&self.root)].into_iter().flatten() {
+            let draft = beside(path, DRAFT);
+            if draft.exists() {
+                std::fs::rename(&draft, path).map_err(io(path))?;
+                sync_parent(path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is printed about a backup that was restored: what the operator must know.
+pub(crate) fn told(manifest: &Manifest, config: &Config) -> String {
+    let mut text = format!(
+        "{}: restored {} as of {}: {} files, {} octets\n",
+        config.data_dir.display(),
+        manifest.base_url,
+        manifest.created_at,
+        manifest.files.len(),
+        manifest.octets()
+    );
+    if manifest.keys().next().is_none() && config.ca.key_file.is_none() {
+        let keys = config.data_dir.join(KEYS);
+        text.push_str(&format!("The backup has no keys: put them into {} before the server starts.\n", keys.display()));
+    }
+    text.push_str(
+        "Unknown are the accounts, orders, certificates and revocations that came later: the old server's log has a line \
+         \"issued\" or \"revoked\" with the serial number. Clients whose account is gone register anew, with another URL.\n\
+         Each client meets one badNonce. The next CRL has a higher number than those before.\n",
+    );
+    text
+}
