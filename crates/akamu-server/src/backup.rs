@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use self::manifest::{DATABASE, KEYS, ROOT, hex};
 pub use self::manifest::{FileEntry, Manifest};
 use crate::config::Config;
+use crate::random::{Random as _, SystemRandom};
 
 /// Why there is no backup, or why it is not put back: one line for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +106,15 @@ pub enum BackupError {
         /// The file or directory.
         path: PathBuf,
     },
+    /// The passphrase is empty.
+    #[error("{}: its first line is empty; write the passphrase there", path.display())]
+    NoPassphrase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A key cannot be encrypted.
+    #[error("a file in keys/: {0}; only PKCS #8 keys can be encrypted")]
+    Key(#[from] akamu_ca::KeyError),
     /// A server runs on the data directory.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -127,14 +137,62 @@ impl BackupError {
             | Self::Partial { .. }
             | Self::NotABackup { .. }
             | Self::OtherBaseUrl { .. }
+            | Self::NoPassphrase { .. }
             | Self::InTheWay { .. } => true,
             Self::OtherIssuer { .. }
             | Self::Damaged { .. }
             | Self::OtherDatabase { .. }
+            | Self::Key(_)
             | Self::Lock(_)
             | Self::Database(_)
             | Self::File(_) => false,
         }
+    }
+}
+
+/// What becomes of the private keys.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Keys {
+    /// They are copied as they are.
+    Plain,
+    /// They are copied, each under this passphrase.
+    Encrypted(String),
+    /// They are left out, with the whole directory.
+    LeftOut,
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Plain => "Plain",
+            Self::Encrypted(_) => "Encrypted(…)",
+            Self::LeftOut => "LeftOut",
+        })
+    }
+}
+
+impl Keys {
+    /// As the options say; the passphrase is the file's first line.
+    pub(crate) fn of(without_keys: bool, passphrase_file: Option<&Path>) -> Result<Self, BackupError> {
+        let Some(path) = passphrase_file else {
+            return Ok(if without_keys { Self::LeftOut } else { Self::Plain });
+        };
+        let text = std::fs::read_to_string(path).map_err(io(path))?;
+        match text.lines().next() {
+            Some(line) if !line.is_empty() => Ok(Self::Encrypted(line.to_owned())),
+            _ => Err(BackupError::NoPassphrase { path: path.to_owned() }),
+        }
+    }
+
+    fn copy(&self, name: &str, from: &Path, to: &Path) -> Result<FileEntry, BackupError> {
+        if let Self::Encrypted(passphrase) = self {
+            let text = std::fs::read_to_string(from).map_err(io(from))?;
+            if text.contains("PRIVATE KEY-----") {
+                let text = akamu_ca::encrypted_pem(&text, passphrase, &mut |octets| SystemRandom.fill(octets))?;
+                return Ok(FileEntry::write(name, text.as_bytes(), to, 0o600)?);
+            }
+        }
+        Ok(FileEntry::copy(name, from, to, 0o600)?)
     }
 }
 
@@ -144,7 +202,7 @@ impl BackupError {
 ///
 /// # Errors
 /// One line for the operator; then there is no `directory` that was not there before.
-pub fn back_up(config: &Config, directory: &Path, with_keys: bool, now: Timestamp) -> Result<Manifest, BackupError> {
+pub fn back_up(config: &Config, directory: &Path, keys: &Keys, now: Timestamp) -> Result<Manifest, BackupError> {
     let database = sqlite_file(config)?;
     if !database.exists() {
         return Err(BackupError::NoDatabase { path: database });
@@ -157,7 +215,7 @@ pub fn back_up(config: &Config, directory: &Path, with_keys: bool, now: Timestam
         Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(BackupError::Partial { path: partial }),
         made => made.map_err(io(&partial))?,
     }
-    let made = fill(config, &database, &partial, with_keys, now).and_then(|manifest| {
+    let made = fill(config, &database, &partial, keys, now).and_then(|manifest| {
         std::fs::rename(&partial, directory).map_err(io(directory))?;
         sync_parent(directory)?;
         Ok(manifest)
@@ -173,7 +231,7 @@ fn fill(
     config: &Config,
     database: &Path,
     partial: &Path,
-    with_keys: bool,
+    keys: &Keys,
     now: Timestamp,
 ) -> Result<Manifest, BackupError> {
     let copy = partial.join(DATABASE);
@@ -189,12 +247,12 @@ fn fill(
         let expected: Vec<_> = identity.issuers.iter().map(|it| hex(it)).collect();
         return Err(BackupError::OtherIssuer { path: issuing, expected: expected.join(" ") });
     }
-    let keys = config.data_dir.join(KEYS);
-    if with_keys && keys.is_dir() {
+    let originals = config.data_dir.join(KEYS);
+    if *keys != Keys::LeftOut && originals.is_dir() {
         let copies = partial.join(KEYS);
         DirBuilder::new().mode(0o700).create(&copies).map_err(io(&copies))?;
-        for name in file_names(&keys)? {
-            files.push(FileEntry::copy(&format!("{KEYS}/{name}"), &keys.join(&name), &copies.join(&name), 0o600)?);
+        for name in file_names(&originals)? {
+            files.push(keys.copy(&format!("{KEYS}/{name}"), &originals.join(&name), &copies.join(&name))?);
         }
         sync_dir(&copies)?;
     }
@@ -205,6 +263,7 @@ fn fill(
         base_url: identity.base_url,
         issuers: identity.issuers.iter().map(|it| hex(it)).collect(),
         schema_version,
+        keys_are_encrypted: matches!(keys, Keys::Encrypted(_)),
         files,
     };
     manifest.write(partial)?;

@@ -73,6 +73,9 @@ pub enum Command {
         /// Leave the private keys out
         #[arg(long)]
         without_keys: bool,
+        /// Encrypt the private keys with the first line of this file, as `openssl pkey` can open them
+        #[arg(long, value_name = "FILE", conflicts_with = "without_keys")]
+        passphrase_file: Option<PathBuf>,
     },
     /// Put a backup into a data directory without database and keys: exit status 0 done, 1 not, 2 misuse
     Restore {

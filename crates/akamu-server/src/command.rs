@@ -10,7 +10,7 @@ use akamu_challenge::{Deadline, SystemClock, ValidationReport};
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::backup::{self, BackupError};
+use crate::backup::{self, BackupError, Keys};
 use crate::check::Question;
 use crate::cli::{Arguments, Command, Options};
 use crate::config::{self, Config, DnsServer, Loaded, Sources};
@@ -77,9 +77,11 @@ pub async fn run(
             Ok(text) => print(&text),
             Err(error) => return fail(&error, EX_MISUSE),
         },
-        Command::Backup { directory, without_keys, .. } => {
+        Command::Backup { directory, without_keys, passphrase_file, .. } => {
             let config = &loaded.config;
-            match backup::back_up(config, &directory, !without_keys, parts().clock.now()) {
+            let made = Keys::of(without_keys, passphrase_file.as_deref())
+                .and_then(|keys| backup::back_up(config, &directory, &keys, parts().clock.now()));
+            match made {
                 Ok(manifest) => print(&backup::told(&manifest, config, &directory)),
                 Err(error) => return fail_backup(&error),
             }

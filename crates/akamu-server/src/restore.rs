@@ -135,6 +135,13 @@ pub(crate) fn told(manifest: &Manifest, config: &Config) -> String {
         let keys = config.data_dir.join(KEYS);
         text.push_str(&format!("The backup has no keys: put them into {} before the server starts.\n", keys.display()));
     }
+    if manifest.keys_are_encrypted {
+        let keys = config.data_dir.join(KEYS);
+        text.push_str(&format!(
+            "The keys are under the passphrase: open {} with `openssl pkey` before the server starts.\n",
+            keys.join("issuing.key").display()
+        ));
+    }
     text.push_str(
         "Unknown are the accounts, orders, certificates and revocations that came later: the old server's log has a line \
          \"issued\" or \"revoked\" with the serial number. Clients whose account is gone register anew, with another URL.\n\

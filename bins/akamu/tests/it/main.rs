@@ -161,6 +161,11 @@ fn a_serving_database_is_backed_up_and_restored_in_one_line_each() {
     assert!(said.ends_with(" octets\n") && said.lines().count() == 1, "{said}");
     let without = run(ours.path(), &["backup", "without", "--without-keys"]);
     assert!(text(&without.stdout).contains("\nnot in it: "), "{}", text(&without.stdout));
+    std::fs::write(ours.path().join("passphrase"), "open sesame\n").unwrap();
+    let encrypted = run(ours.path(), &["backup", "encrypted", "--passphrase-file", "passphrase"]);
+    assert_eq!(encrypted.status.code(), Some(0), "{}", text(&encrypted.stderr));
+    let key = std::fs::read_to_string(ours.path().join("encrypted/keys/issuing.key")).unwrap();
+    assert!(key.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----\n"), "{key}");
     assert_eq!(end(child, Signal::KILL).0, None);
 
     std::fs::write(theirs.path().join("config.toml"), CONFIG).unwrap();
@@ -172,12 +177,15 @@ fn a_serving_database_is_backed_up_and_restored_in_one_line_each() {
     assert_eq!((&again[0], &again[2]), (&lines[0], &lines[2]), "the directory and the root");
     assert_eq!(end(child, Signal::TERM).0, Some(0));
 
+    std::fs::write(theirs.path().join("empty"), "\n").unwrap();
     let postgres = ["AKAMU_DATABASE__URL", "postgres://localhost/akamu"];
     for (arguments, variable, status, expected) in [
         (&["backup", backup][..], None, 2, "is not empty"),
         (&["restore", backup], None, 2, "is there already"),
         (&["restore", "data"], None, 2, "data/backup.json: is no backup's"),
         (&["restore", backup, "--base-url", "https://other.test"], None, 2, "base_url is https://other.test"),
+        (&["backup", "other", "--passphrase-file", "absent"], None, 1, "absent: "),
+        (&["backup", "other", "--passphrase-file", "empty"], None, 2, "empty: its first line is empty"),
         (&["backup", "absent/backup"], None, 1, "absent/backup.partial: "),
         (&["backup", "other"], Some(postgres), 2, "pg_dump"),
         (&["restore", backup], Some(postgres), 2, "docs/src/backup.md"),

@@ -37,6 +37,8 @@ pub struct Manifest {
     pub issuers: Vec<String>,
     /// The newest migration of the database.
     pub schema_version: String,
+    /// Whether the private keys are under a passphrase.
+    pub keys_are_encrypted: bool,
     /// Every other file.
     pub files: Vec<FileEntry>,
 }
@@ -120,6 +122,15 @@ impl FileEntry {
     /// Reads a file that is there.
     pub(crate) fn of(name: &str, path: &Path) -> Result<Self, FileError> {
         Self::passing(name, path, |_| Ok(()))
+    }
+
+    /// Writes a new file, durably.
+    pub(crate) fn write(name: &str, octets: &[u8], to: &Path, mode: u32) -> Result<Self, FileError> {
+        let io = |source| FileError::Io { path: to.to_owned(), source };
+        let mut file = create_new(to, mode)?;
+        file.write_all(octets).and_then(|()| file.sync_all()).map_err(io)?;
+        let (length, sha256) = (u64::try_from(octets.len()).unwrap_or(u64::MAX), hex(&Sha256::digest(octets)));
+        Ok(Self { name: name.to_owned(), octets: length, sha256 })
     }
 
     /// Copies a file into the new one `to`, durably; the entry is of the octets that were written.

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use akamu_server::backup::{BackupError, back_up};
+use akamu_server::backup::{BackupError, Keys, back_up};
 use akamu_server::config::{Config, load};
 use akamu_server::restore::restore;
 use serde_json::json;
 
 use crate::client::Client;
 use crate::database::{Beside, Database};
-use crate::issuance::{finalize, ready_order, verified_names};
+use crate::issuance::{finalize, pem_der, ready_order, verified_names};
 use crate::postgres_database::PostgresDatabase;
 use crate::server::{Place, TestServer, epoch, sources};
 
@@ -20,9 +20,9 @@ fn config(place: &Place) -> Config {
 }
 
 /// Takes a backup on a thread of its own, as another process would.
-async fn taken(place: &Place, directory: &Path, with_keys: bool) -> Result<(), BackupError> {
+async fn taken(place: &Place, directory: &Path, keys: Keys) -> Result<(), BackupError> {
     let (config, directory) = (config(place), directory.to_owned());
-    tokio::task::spawn_blocking(move || back_up(&config, &directory, with_keys, epoch()).map(drop)).await.unwrap()
+    tokio::task::spawn_blocking(move || back_up(&config, &directory, &keys, epoch()).map(drop)).await.unwrap()
 }
 
 /// What a client was told.
@@ -68,7 +68,7 @@ async fn a_backup_taken_under_traffic_has_everything_that_was_acknowledged_befor
     let backups = tempfile::tempdir().unwrap();
     let directory = backups.path().join("backup");
     // Not one of its requests fails meanwhile, and there is one in hand whenever the copy is made.
-    let mut backup = std::pin::pin!(taken(&place, &directory, true));
+    let mut backup = std::pin::pin!(taken(&place, &directory, Keys::Plain));
     let mut is_taken = false;
     for number in 0.. {
         let name = format!("during{number}.test");
@@ -107,13 +107,13 @@ async fn a_backup_taken_under_traffic_has_everything_that_was_acknowledged_befor
 }
 
 /// A backup of a server that has stopped, and where it came from.
-async fn backup_of_a_stopped_server(with_keys: bool) -> (tempfile::TempDir, PathBuf, Place) {
+async fn backup_of_a_stopped_server(keys: Keys) -> (tempfile::TempDir, PathBuf, Place) {
     let server = Database::Sqlite.server().await;
     server.registered().await;
     let place = server.shut_down().await;
     let backups = tempfile::tempdir().unwrap();
     let directory = backups.path().join("backup");
-    taken(&place, &directory, with_keys).await.unwrap();
+    taken(&place, &directory, keys).await.unwrap();
     (backups, directory, place)
 }
 
@@ -123,7 +123,7 @@ fn mode(path: &Path) -> u32 {
 
 #[tokio::test]
 async fn nobody_else_can_read_a_backup_or_what_is_restored() {
-    let (_backups, directory, place) = backup_of_a_stopped_server(true).await;
+    let (_backups, directory, place) = backup_of_a_stopped_server(Keys::Plain).await;
     let place = place.moved(&Database::Sqlite);
     restore(&config(&place), &directory).unwrap();
     for (root, root_pem) in [(directory, 0o600), (place.data_dir(), 0o644)] {
@@ -142,7 +142,7 @@ async fn nobody_else_can_read_a_backup_or_what_is_restored() {
 
 #[tokio::test]
 async fn a_backup_without_keys_starts_once_they_are_there() {
-    let (_backups, directory, place) = backup_of_a_stopped_server(false).await;
+    let (_backups, directory, place) = backup_of_a_stopped_server(Keys::LeftOut).await;
     assert!(!directory.join("keys").exists());
     let moved = place.moved(&Database::Sqlite);
     // Before or after: they are not in its way.
@@ -163,16 +163,40 @@ async fn keys_that_are_configured_elsewhere_are_left_to_the_operator() {
         place.settings("[ca]\nkey_file = \"own/issuing.key\"\ncert_file = \"own/issuing.pem\"\n").start().await;
     let backups = tempfile::tempdir().unwrap();
     let directory = backups.path().join("backup");
-    taken(&server.place, &directory, true).await.unwrap();
+    taken(&server.place, &directory, Keys::Plain).await.unwrap();
     assert!(directory.join("akamu.db").exists() && !directory.join("keys").exists());
     std::fs::copy(server.root_pem(), own.join("issuing.pem")).unwrap();
-    let error = taken(&server.place, &backups.path().join("second"), true).await.unwrap_err();
+    let error = taken(&server.place, &backups.path().join("second"), Keys::Plain).await.unwrap_err();
     assert!(matches!(&error, BackupError::OtherIssuer { path, .. } if path.ends_with("own/issuing.pem")), "{error}");
 }
 
 #[tokio::test]
+async fn encrypted_keys_are_opened_by_openssl_with_the_passphrase_alone() {
+    let (_backups, directory, place) = backup_of_a_stopped_server(Keys::Encrypted("open sesame".to_owned())).await;
+    let moved = place.moved(&Database::Sqlite);
+    assert!(restore(&config(&moved), &directory).unwrap().keys_are_encrypted);
+    let keys = moved.data_dir().join("keys");
+    for name in ["issuing.key", "root.key"] {
+        let file = keys.join(name);
+        let original = std::fs::read_to_string(place.data_dir().join("keys").join(name)).unwrap();
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----"), "{text}");
+        let open = |passphrase: &str| {
+            let mut command = Command::new("openssl");
+            let output = command.args(["pkey", "-in"]).arg(&file).args(["-passin", passphrase]).output();
+            output.expect("openssl must be installed")
+        };
+        assert!(!open("pass:open barley").status.success());
+        let opened = open("pass:open sesame");
+        assert_eq!(pem_der(std::str::from_utf8(&opened.stdout).unwrap()), pem_der(&original));
+        std::fs::write(&file, opened.stdout).unwrap();
+    }
+    moved.start().await;
+}
+
+#[tokio::test]
 async fn a_damaged_backup_is_refused_and_leaves_nothing() {
-    let (_backups, directory, place) = backup_of_a_stopped_server(true).await;
+    let (_backups, directory, place) = backup_of_a_stopped_server(Keys::Plain).await;
     let place = place.moved(&Database::Sqlite);
     let config = config(&place);
     let refused = |what: &str| {
@@ -215,7 +239,7 @@ async fn a_damaged_backup_is_refused_and_leaves_nothing() {
 
 #[tokio::test]
 async fn nothing_is_overwritten() {
-    let (backups, directory, place) = backup_of_a_stopped_server(true).await;
+    let (backups, directory, place) = backup_of_a_stopped_server(Keys::Plain).await;
     let error = restore(&config(&place), &directory).unwrap_err();
     assert!(matches!(&error, BackupError::InTheWay { path } if path.ends_with("akamu.db")), "{error}");
     let server = place.clone().start().await;
@@ -230,19 +254,19 @@ async fn nothing_is_overwritten() {
         assert!(matches!(&error, BackupError::InTheWay { path } if file.starts_with(path)), "{error}");
         std::fs::remove_file(file).unwrap();
     }
-    let error = taken(&place, &directory, true).await.unwrap_err();
+    let error = taken(&place, &directory, Keys::Plain).await.unwrap_err();
     assert!(matches!(error, BackupError::NotEmpty { .. }), "{error}");
     let other = backups.path().join("other");
     std::fs::create_dir(backups.path().join("other.partial")).unwrap();
-    let error = taken(&place, &other, true).await.unwrap_err();
+    let error = taken(&place, &other, Keys::Plain).await.unwrap_err();
     assert!(matches!(error, BackupError::Partial { .. }) && !other.exists(), "{error}");
 }
 
 #[tokio::test]
 async fn what_cannot_be_backed_up_is_said_and_leaves_nothing() {
-    let (backups, _, place) = backup_of_a_stopped_server(true).await;
+    let (backups, _, place) = backup_of_a_stopped_server(Keys::Plain).await;
     let assert_refused = async |expected: fn(&BackupError) -> bool| {
-        let error = taken(&place, &backups.path().join("second"), false).await.unwrap_err();
+        let error = taken(&place, &backups.path().join("second"), Keys::LeftOut).await.unwrap_err();
         assert!(expected(&error) && !error.to_string().contains('\n'), "{error}");
         let left = std::fs::read_dir(backups.path()).unwrap().count();
         assert_eq!(left, 1, "{error}");
@@ -274,7 +298,8 @@ async fn postgresql_is_backed_up_by_pg_dump_while_the_server_serves() {
     let server = database.server().await;
     let told = acknowledged(&server, "dumped.test").await;
     let directory = server.data_dir().join("backup");
-    for outcome in [taken(&server.place, &directory, true).await, restore(&config(&server.place), &directory).map(drop)]
+    for outcome in
+        [taken(&server.place, &directory, Keys::Plain).await, restore(&config(&server.place), &directory).map(drop)]
     {
         let error = outcome.unwrap_err();
         assert!(matches!(error, BackupError::Postgres { .. }) && !error.to_string().contains('\n'), "{error}");
