@@ -54,10 +54,14 @@ on_both_databases! {
             )
             .unwrap();
         } else {
-            // As the replicas of a cluster are, to which a fail-over went.
+            // As the replicas of a cluster are, to which a fail-over went. Committed before the connections are cut: the
+            // pool makes new ones at once.
             raw.execute(
-                "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$;
-                 SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+                "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$",
+            )
+            .unwrap();
+            raw.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
                      WHERE datname = current_database() AND pid <> pg_backend_pid()",
             )
             .unwrap();
