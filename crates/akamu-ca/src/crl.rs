@@ -12,7 +12,7 @@ use x509_cert::serial_number::SerialNumber;
 
 use crate::encoding::{self, extension};
 use crate::issuer::{IssueError, Issuer};
-use crate::leaf::authority_key_identifier;
+use crate::leaf::{BACKDATE, authority_key_identifier};
 use crate::signed;
 
 const CRL_NUMBER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.20");
@@ -54,14 +54,15 @@ const fn reason(reason: RevocationReason) -> Option<Reason> {
 }
 
 impl Issuer {
-    /// Signs a CRL with this number, DER.
+    /// Signs a CRL with this number, DER. Its thisUpdate lies an hour before `now`, as a certificate's notBefore does: to
+    /// those whose clocks are behind a CRL from the future is none.
     ///
     /// # Errors
     /// Where the key fails.
     pub fn crl(
         &self,
         number: i64,
-        this_update: Timestamp,
+        now: Timestamp,
         next_update: Timestamp,
         revoked: &[Revoked],
     ) -> Result<Vec<u8>, IssueError> {
@@ -83,7 +84,7 @@ impl Issuer {
             version: Version::V2,
             signature: self.key.algorithm(),
             issuer: self.certificate().tbs_certificate().subject().clone(),
-            this_update: encoding::time(this_update)?,
+            this_update: encoding::time(now.minus(BACKDATE).max(self.chain.validity().0))?,
             next_update: Some(encoding::time(next_update)?),
             // RFC 5280 §5.1.2.6: absent where there are none.
             revoked_certificates: Some(entries).filter(|it| !it.is_empty()),

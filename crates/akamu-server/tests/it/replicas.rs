@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use akamu_proto::Timestamp;
 use serde_json::json;
 
 use crate::client::{Client, Key, base64url};
 use crate::database::{Beside, Database};
-use crate::issuance::{finalize, openssl_crl, pem_der, ready_order};
+use crate::issuance::{authorize, finalize, openssl_crl, pem_der, ready_order, verified_names};
 use crate::postgres_database::PostgresDatabase;
-use crate::server::{Place, TestServer};
+use crate::server::{Place, TestServer, epoch};
 
 #[tokio::test]
 async fn of_three_first_starts_at_once_one_comes_up_and_two_say_what_they_need() {
@@ -68,4 +69,71 @@ async fn a_revocation_is_on_every_replicas_crl_also_where_its_own_has_died() {
          UPDATE counters SET value = value + 1 WHERE name = 'revocations'",
     );
     lists(&there, &elsewhere, 2).await;
+}
+
+#[tokio::test]
+async fn clocks_that_disagree_by_30_s_change_nothing() {
+    let Some(database) = PostgresDatabase::new().map(Database::Postgres) else { return };
+    let right = database.server().await;
+    let ahead = right.place.replica().clock_error(30).start().await;
+    let behind = right.place.replica().clock_error(-30).start().await;
+
+    let mut leaves = Vec::new();
+    for [a, b, c] in [[&right, &ahead, &behind], [&ahead, &behind, &right], [&behind, &right, &ahead]] {
+        // Each step is taken by another replica than the one before.
+        let mut client = a.registered().await;
+        client.http = b.http.clone();
+        let order = client.new_order(&["a.test"]).await.expect(201).json();
+        client.http = c.http.clone();
+        authorize(c, &client, &order, "dns-01").await;
+        client.http = a.http.clone();
+        let chain = finalize(&client, &order, &["a.test"]).await;
+        assert_eq!(verified_names(&right, &chain), ["a.test"], "valid by the right time");
+
+        // A nonce is good at each of them, and for one of them only.
+        let url = client.kid.clone();
+        for (giver, taker, other) in [(a, b, c), (b, c, a), (c, a, b), (a, c, b), (b, a, c), (c, b, a)] {
+            client.http = giver.http.clone();
+            let jws = client.key.jws(&client.protected(&url).await, "").to_string();
+            client.http = taker.http.clone();
+            client.post_raw(&url, jws.clone()).await.expect(200);
+            client.http = other.http.clone();
+            client.post_raw(&url, jws).await.expect_problem(400, "badNonce");
+        }
+
+        client.http = b.http.clone();
+        let (_, leaf) = pem_der(&chain);
+        client.post(&client.url("/acme/revoke-cert"), &json!({ "certificate": base64url(&leaf) })).await.expect(200);
+        leaves.push(chain);
+        for server in [a, b, c] {
+            client.http = server.http.clone();
+            lists(server, &client, leaves.len()).await;
+        }
+    }
+
+    // Whoever made it, the newest CRL is valid to a client whose clock is a minute behind the one that is ahead.
+    let crl = right.client(Key::p256()).get("/ca/crl").await.expect(200).body;
+    for chain in leaves {
+        let judged = judged(&right, &chain, &crl, epoch().minus(Duration::from_secs(30)));
+        let errors: Vec<_> = judged.lines().filter(|it| it.contains(" depth lookup: ")).collect();
+        assert_eq!(errors, ["error 23 at 0 depth lookup: certificate revoked"], "{judged}");
+    }
+}
+
+/// What openssl says of a certificate, given a CRL, to a client whose clock says `now`.
+fn judged(server: &TestServer, chain: &str, crl: &[u8], now: Timestamp) -> String {
+    let [chain_file, crl_file] = ["judged.pem", "judged.crl"].map(|it| server.data_dir().join(it));
+    std::fs::write(&chain_file, chain).unwrap();
+    std::fs::write(&crl_file, crl).unwrap();
+    let output = std::process::Command::new("openssl")
+        .args(["verify", "-crl_check", "-attime", &now.unix_secs().to_string(), "-CAfile"])
+        .arg(server.root_pem())
+        .arg("-CRLfile")
+        .arg(&crl_file)
+        .arg("-untrusted")
+        .arg(&chain_file)
+        .arg(&chain_file)
+        .output()
+        .expect("openssl must be installed");
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -42,6 +42,8 @@ pub(crate) struct Place {
     /// base_url, where it is another server's.
     base: Option<String>,
     validator: Option<Arc<dyn Validator>>,
+    /// How far its clock is from the right time, in seconds.
+    clock_error: i64,
 }
 
 pub(crate) struct TestServer {
@@ -73,6 +75,7 @@ impl Place {
             path: "",
             base: None,
             validator: None,
+            clock_error: 0,
         }
     }
 
@@ -91,6 +94,12 @@ impl Place {
     /// With this validator in place of the one of its type.
     pub(crate) fn validator(mut self, validator: impl Validator + 'static) -> Self {
         self.validator = Some(Arc::new(validator));
+        self
+    }
+
+    /// With a clock that is wrong by so many seconds: ahead, or behind where they are negative.
+    pub(crate) const fn clock_error(mut self, seconds: i64) -> Self {
+        self.clock_error = seconds;
         self
     }
 
@@ -176,7 +185,8 @@ impl Place {
         self.write_config();
         let sources = sources(self.directory.path(), &[("AKAMU_SERVER__DNS_PERSIST_ISSUER_DOMAIN", ISSUER)]);
         let config = load(&sources).unwrap().config;
-        let (clock, names) = (TestClock::at(epoch()), TestNames::default());
+        let now = Timestamp::from_unix_micros(epoch().unix_micros() + self.clock_error * 1_000_000);
+        let (clock, names) = (TestClock::at(now), TestNames::default());
         let (http_01, tokens) = http_01_responder().await;
         let (tls_alpn_01, certificates) = tls_alpn_01_responder().await;
         let mut validators = validators(&names, &clock, http_01, tls_alpn_01, &base);
