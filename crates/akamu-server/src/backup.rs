@@ -100,6 +100,18 @@ pub enum BackupError {
         /// The backup's.
         theirs: String,
     },
+    /// A restore was cut off.
+    #[error(
+        "{}: a restore was cut off here; move away what it has put in place ({}, keys/), and run `akamu-server restore` again",
+        draft.display(),
+        database.display()
+    )]
+    CutOff {
+        /// What was not put in place.
+        draft: PathBuf,
+        /// Where the database is to be.
+        database: PathBuf,
+    },
     /// Something would be overwritten.
     #[error("{}: is there already, and nothing is overwritten; move it away, or give another --data-dir", path.display())]
     InTheWay {
@@ -145,6 +157,7 @@ impl BackupError {
             | Self::Key(_)
             | Self::Lock(_)
             | Self::Database(_)
+            | Self::CutOff { .. }
             | Self::File(_) => false,
         }
     }

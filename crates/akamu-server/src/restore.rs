@@ -14,8 +14,8 @@ const DRAFT: &str = ".restoring";
 
 /// Puts the backup in `directory` where `config` says, and tells what it was. Blocks for as long as that takes.
 ///
-/// What is checked is what was written: each file is copied, and its copy put in place. The database goes first: cut off
-/// then, a server finds a database without its keys and does not start; keys without a database would begin a new one.
+/// What is checked is what was written: each file is copied, and its copy put in place. No server starts where that was cut
+/// off.
 ///
 /// # Errors
 /// One line for the operator; then nothing is in place, unless the system fails between two renames.
@@ -28,16 +28,27 @@ pub fn restore(config: &Config, directory: &Path) -> Result<Manifest, BackupErro
     }
     Authority::create_directory(&config.data_dir)?;
     let _lock = DataDirLock::acquire(&config.data_dir)?;
-    let places = Places { keys: config.data_dir.join(KEYS), root: config.data_dir.join(ROOT), database };
+    let places = Places::of(config, database);
     let has_keys = manifest.keys().next().is_some();
     places.assert_free(has_keys)?;
     places.clear()?;
-    let placed = places.draft(directory, &manifest).and_then(|()| places.put(has_keys));
+    let placed = places.draft(directory, &manifest).and_then(|()| places.put());
     if placed.is_err() {
         // What the operator must know is why nothing was restored.
         let _ = places.clear();
     }
     placed.map(|()| manifest)
+}
+
+/// Refuses a data directory in which a restore was cut off: what is there is not whole, and where nothing is in place yet a
+/// start would begin a new CA. To be asked by who holds the directory's lock.
+///
+/// # Errors
+/// One line for the operator.
+pub(crate) fn assert_none_was_cut_off(config: &Config, database: &Path) -> Result<(), BackupError> {
+    let places = Places::of(config, database.to_owned());
+    let draft = places.all().map(|it| beside(it, DRAFT)).into_iter().find(|it| it.exists());
+    draft.map_or(Ok(()), |draft| Err(BackupError::CutOff { draft, database: places.database }))
 }
 
 /// Where everything goes.
@@ -48,6 +59,15 @@ struct Places {
 }
 
 impl Places {
+    fn of(config: &Config, database: PathBuf) -> Self {
+        Self { keys: config.data_dir.join(KEYS), root: config.data_dir.join(ROOT), database }
+    }
+
+    /// In the order in which they are put.
+    fn all(&self) -> [&Path; 3] {
+        [&self.database, &self.keys, &self.root]
+    }
+
     fn assert_free(&self, has_keys: bool) -> Result<(), BackupError> {
         // A log that was left would be played into the database that is restored.
         for ending in ["", "-wal", "-shm", "-journal"] {
@@ -108,9 +128,8 @@ impl Places {
         Ok(())
     }
 
-    fn put(&self, has_keys: bool) -> Result<(), BackupError> {
-        let keys = has_keys.then_some(&self.keys);
-        for path in [Some(&self.database), keys, Some(&self.root)].into_iter().flatten() {
+    fn put(&self) -> Result<(), BackupError> {
+        for path in self.all() {
             let draft = beside(path, DRAFT);
             if draft.exists() {
                 std::fs::rename(&draft, path).map_err(io(path))?;

@@ -26,7 +26,7 @@ use crate::resource::directory;
 use crate::revocation_list::{self, RevocationList};
 use crate::shutdown::stopped;
 use crate::validation::Validations;
-use crate::{admin, housekeeping, router};
+use crate::{admin, housekeeping, restore, router};
 
 /// How long requests and validations in hand may take once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -110,8 +110,10 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
         .max_connections(config.database.max_connections)
         .nonce_lifetime(Duration::from_secs(config.server.nonce_lifetime_secs))
         .observe(move |run| operations.operation_run(run));
-    let lock = if options.sqlite_file().is_some() {
-        Some(DataDirLock::acquire(&config.data_dir).map_err(|error| StartError::new(error.to_string()))?)
+    let lock = if let Some(file) = options.sqlite_file() {
+        let lock = DataDirLock::acquire(&config.data_dir).map_err(|error| StartError::new(error.to_string()))?;
+        restore::assert_none_was_cut_off(config, file).map_err(|error| StartError::new(error.to_string()))?;
+        Some(lock)
     } else {
         None
     };

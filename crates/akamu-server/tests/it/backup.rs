@@ -238,6 +238,30 @@ async fn a_damaged_backup_is_refused_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_restore_that_is_cut_off_begins_no_new_ca_and_may_be_made_again() {
+    let (_backups, directory, place) = backup_of_a_stopped_server(Keys::Plain).await;
+    // What was to be put in place when the power went: database, keys and root, in this order.
+    for left in [&["akamu.db", "keys", "root.pem"][..], &["keys", "root.pem"], &["root.pem"]] {
+        let place = place.moved(&Database::Sqlite);
+        restore(&config(&place), &directory).unwrap();
+        for name in left {
+            let path = place.data_dir().join(name);
+            std::fs::rename(&path, path.with_file_name(format!("{name}.restoring"))).unwrap();
+        }
+        let refused = place.clone().try_start().await.err().expect("it must not start").to_string();
+        assert!(refused.contains(": a restore was cut off here; ") && !refused.contains('\n'), "{refused}");
+        for name in ["akamu.db", "keys"].into_iter().filter(|name| !left.contains(name)) {
+            let placed = place.data_dir().join(name);
+            let error = restore(&config(&place), &directory).unwrap_err();
+            assert!(matches!(&error, BackupError::InTheWay { path } if *path == placed), "{error}");
+            std::fs::rename(&placed, placed.with_extension("away")).unwrap();
+        }
+        restore(&config(&place), &directory).unwrap_or_else(|error| panic!("{left:?}: {error}"));
+        place.start().await;
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_overwritten() {
     let (backups, directory, place) = backup_of_a_stopped_server(Keys::Plain).await;
     let error = restore(&config(&place), &directory).unwrap_err();
