@@ -45,7 +45,7 @@ async fn round(app: &App, config: &HousekeepingConfig) {
             let step = app.store.housekeeping_step(kind, now.minus(retention), after, lease(), now).await;
             match step {
                 Ok(HousekeepingStep::Made { removed, next }) => {
-                    app.metrics.removed(kind, removed);
+                    app.metrics.removed(kind.into(), removed);
                     total += removed;
                     after = next;
                 }

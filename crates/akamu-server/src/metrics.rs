@@ -93,6 +93,27 @@ struct Route {
     duration: Histogram,
 }
 
+/// What is removed from the database once it is of no more use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Removed {
+    Order,
+    Authorization,
+    Certificate,
+    /// A redeemed one, on PostgreSQL.
+    Nonce,
+    Crl,
+}
+
+impl From<Expired> for Removed {
+    fn from(expired: Expired) -> Self {
+        match expired {
+            Expired::Orders => Self::Order,
+            Expired::Authorizations => Self::Authorization,
+            Expired::Certificates => Self::Certificate,
+        }
+    }
+}
+
 /// The server's metrics.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -167,7 +188,7 @@ impl Default for Metrics {
             "Operations that the database did not do",
             metrics.operation_errors.clone(),
         );
-        registry.register("housekeeping_removed", "What was removed after it had expired", metrics.removals.clone());
+        registry.register("housekeeping_removed", "What was removed from the database", metrics.removals.clone());
         registry.register("crl_number", "Number of the CRL that is served", metrics.crl_number.clone());
         registry.register("crl_this_update_timestamp_seconds", "When it was made", metrics.crl_this_update.clone());
         registry.register(
@@ -295,12 +316,14 @@ impl Metrics {
         }
     }
 
-    /// Housekeeping removed so many of a kind.
-    pub(crate) fn removed(&self, kind: Expired, count: usize) {
+    /// So many of a kind were removed.
+    pub(crate) fn removed(&self, kind: Removed, count: usize) {
         let kind = match kind {
-            Expired::Orders => "order",
-            Expired::Authorizations => "authorization",
-            Expired::Certificates => "certificate",
+            Removed::Order => "order",
+            Removed::Authorization => "authorization",
+            Removed::Certificate => "certificate",
+            Removed::Nonce => "nonce",
+            Removed::Crl => "crl",
         };
         self.removals.get_or_create(&KindLabel { kind }).inc_by(u64::try_from(count).unwrap_or(u64::MAX));
     }
@@ -332,7 +355,7 @@ mod tests {
         metrics.timed_out(Phase::Body);
         metrics.validated(&ChallengeType::HTTP_01, "valid", SECOND);
         metrics.taken_over(Work::Issuance);
-        metrics.removed(Expired::Orders, 1);
+        metrics.removed(Removed::Order, 1);
         metrics.operation_run(OperationRun { name: "order", duration: SECOND, is_done: false });
         metrics
     }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
 use crate::app::App;
+use crate::metrics::Removed;
 use crate::shutdown::stopped;
 
 /// Revocations within this time share one new CRL.
@@ -79,7 +80,7 @@ pub(crate) async fn renew(app: &App) -> Outcome<()> {
     })
     .await??;
     let crl = StoredCrl { number, der, this_update: now, next_update };
-    app.store.crl_record(&crl, count).await?;
+    app.metrics.removed(Removed::Crl, app.store.crl_record(&crl, count).await?);
     tracing::info!(crl.number = number, certificates = listed, "CRL made");
     serve(app, crl);
     Ok(())

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::hold::Holds;
 use crate::key_cache::KeyCache;
 use crate::listener::Listener;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Removed};
 use crate::own_certificate::{self, OwnCertificate};
 use crate::random::{self, Random};
 use crate::resource::directory;
@@ -34,8 +34,8 @@ const DRAIN: Duration = Duration::from_secs(20);
 const CLOCK_WARN: Duration = Duration::from_secs(60);
 /// And this far behind it is refused.
 const CLOCK_REFUSE: Duration = Duration::from_secs(86_400);
-/// How often the newest time is written.
-const CLOCK_RENEW: Duration = Duration::from_secs(60);
+/// How often the newest time is written, and nonces are looked after.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Why the server does not start, in one line: what, where, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -172,7 +172,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
         None
     };
     tasks.spawn(revocation_list::renew_forever(app.clone(), stopped.clone()));
-    tasks.spawn(renew_clock(app.clone(), stopped.clone()));
+    tasks.spawn(look_after_time(app.clone(), stopped.clone()));
     tasks.spawn(validations.claim_forever(app.clone()));
     if !app.store.is_sqlite() {
         tasks.spawn(crate::foreign_results::watch_forever(app.clone(), stopped.clone()));
@@ -362,14 +362,20 @@ async fn check_clock(store: &Store, now: Timestamp) -> Result<(), StartError> {
     store.clock_renew(now).await.map_err(|error| database(&error))
 }
 
-async fn renew_clock(app: Arc<App>, mut stop: watch::Receiver<bool>) {
+/// Writes the newest time and looks after nonces, once a minute, until the server stops.
+async fn look_after_time(app: Arc<App>, mut stop: watch::Receiver<bool>) {
     loop {
         tokio::select! {
-            () = app.clock.sleep(CLOCK_RENEW) => {}
+            () = app.clock.sleep(MINUTE) => {}
             () = stopped(&mut stop) => return,
         }
-        if let Err(error) = app.store.clock_renew(app.clock.now()).await {
-            tracing::warn!(%error, "the newest time could not be written");
+        let now = app.clock.now();
+        if let Err(error) = app.store.clock_renew(now).await {
+            tracing::warn!(%error, cause = ?error, "the newest time could not be written");
+        }
+        match app.store.nonces_tidy(now).await {
+            Ok(count) => app.metrics.removed(Removed::Nonce, count),
+            Err(error) => tracing::warn!(%error, cause = ?error, "expired nonces could not be forgotten"),
         }
     }
 }

@@ -137,11 +137,11 @@ impl Store {
         .await
     }
 
-    /// Keeps a CRL that was made of so many revocations, for every replica to serve.
+    /// Keeps a CRL that was made of so many revocations, for every replica to serve; tells how many old ones it removed.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn crl_record(&self, crl: &StoredCrl, revocations: i64) -> Result<(), StoreError> {
+    pub async fn crl_record(&self, crl: &StoredCrl, revocations: i64) -> Result<usize, StoreError> {
         let StoredCrl { number, der, this_update, next_update } = crl.clone();
         self.write("crl_record", move |connection| {
             let row = (
@@ -154,10 +154,9 @@ impl Store {
             insert_if_new!(connection, crls::table, row)?;
             let kept: Vec<i64> =
                 crls::table.order(crls::number.desc()).limit(KEPT).select(crls::number).load(connection)?;
-            if let Some(oldest) = kept.last() {
-                diesel::delete(crls::table.filter(crls::number.lt(*oldest))).execute(connection)?;
-            }
-            Ok(())
+            kept.last().map_or(Ok(0), |oldest| {
+                diesel::delete(crls::table.filter(crls::number.lt(*oldest))).execute(connection)
+            })
         })
         .await
     }

@@ -2,7 +2,7 @@
 //!
 //! A step reads a bounded range of an index by expiry and removes what in it is final, children before parents; what it
 //! must leave it passes by, and the next round finds it again. Accounts and their thumbprints are never removed.
-//! Redeemed nonces and CRLs are dropped where they are written.
+//! Redeemed nonces and CRLs have their own rules, beside what writes them.
 
 use akamu_proto::Timestamp;
 use diesel::dsl::{exists, not};

@@ -8,7 +8,7 @@ mod redeemed;
 mod shared;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -101,14 +101,8 @@ pub(crate) struct Nonces {
 }
 
 enum Kind {
-    Memory {
-        issued: AtomicU64,
-        redeemed: Mutex<Redeemed>,
-    },
-    Table {
-        /// When this replica last looked after keys and table, in Unix microseconds.
-        tidied_at: AtomicI64,
-    },
+    Memory { issued: AtomicU64, redeemed: Mutex<Redeemed> },
+    Table,
 }
 
 impl Nonces {
@@ -128,8 +122,7 @@ impl Nonces {
         random: fn(&mut [u8]),
         now: Timestamp,
     ) -> DbResult<Self> {
-        let kind = Kind::Table { tidied_at: AtomicI64::new(now.unix_micros()) };
-        let this = Self { lifetime, random, keys: RwLock::default(), kind };
+        let this = Self { lifetime, random, keys: RwLock::default(), kind: Kind::Table };
         let keys = shared::renew_keys(connection, &this.new_key(), lifetime, now)?;
         this.set_keys(&keys);
         Ok(this)
@@ -151,7 +144,7 @@ impl Nonces {
     fn issue(&self, now: Timestamp) -> Nonce {
         let id = match &self.kind {
             Kind::Memory { issued, .. } => issued.fetch_add(1, Ordering::Relaxed).to_be_bytes(),
-            Kind::Table { .. } => {
+            Kind::Table => {
                 let mut id = [0; ID];
                 (self.random)(&mut id);
                 id
@@ -179,12 +172,12 @@ impl Nonces {
         let is_verified = match (self.verify(&octets), &self.kind) {
             (Some(true), _) => true,
             // Another replica may have made a new key. It is read when the sender has proved who it is.
-            (None, Kind::Table { .. }) => false,
+            (None, Kind::Table) => false,
             (Some(false), _) | (None, Kind::Memory { .. }) => return Err(NonceError::Bad),
         };
         let is_recent = match &self.kind {
             Kind::Memory { issued, .. } => is_in_window(fields.number(), issued.load(Ordering::Relaxed)),
-            Kind::Table { .. } => true,
+            Kind::Table => true,
         };
         if fields.issued < self.oldest(now) || !is_recent {
             return Err(NonceError::Bad);
@@ -220,9 +213,6 @@ impl Store {
 
     /// Redeems a nonce; `false` where it was redeemed already, or is not ours after all.
     ///
-    /// On PostgreSQL the first redemption in each minute also renews the keys and forgets nonces that have expired, in
-    /// the background.
-    ///
     /// # Errors
     /// Where the database fails; then it may or may not be redeemed.
     pub async fn nonce_redeem(&self, nonce: CheckedNonce, now: Timestamp) -> Result<bool, StoreError> {
@@ -233,10 +223,7 @@ impl Store {
                 redeemed.advance(nonces.oldest(now), issued.load(Ordering::Relaxed));
                 Ok(redeemed.redeem(nonce.fields.number(), nonce.fields.issued))
             }
-            Kind::Table { tidied_at } => {
-                self.tidy_when_due(tidied_at, now);
-                self.redeem_in_table(nonce).await
-            }
+            Kind::Table => self.redeem_in_table(nonce).await,
         }
     }
 }

@@ -34,6 +34,7 @@ async fn until_removed(server: &TestServer, kind: &str, count: f64) {
 }
 
 async fn an_order_is_gone_a_month_after_it_expired(database: Database) {
+    let shares_nonces = matches!(database, Database::Postgres(_));
     let server = database.server_with(ADMIN).await;
     let client = server.registered().await;
     let ready = ready_order(&server, &client, &["gone.test"], "http-01").await;
@@ -49,6 +50,11 @@ async fn an_order_is_gone_a_month_after_it_expired(database: Database) {
     client.post_as_get(&certificate).await.expect(200);
     client.post(&client.kid, &json!({})).await.expect(200);
     assert_eq!(removed(&scrape(&server).await, "certificate"), 0.0);
+    // A CRL once three newer ones are there; a nonce an hour after it was redeemed.
+    until_removed(&server, "crl", 1.0).await;
+    if shares_nonces {
+        until_removed(&server, "nonce", 10.0).await;
+    }
 }
 
 async fn until_removed_orders(server: &TestServer, client: &Client, url: &str) {

@@ -1,6 +1,5 @@
 //! Nonces of several replicas: keys and redeemed nonces lie in the database.
 
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use akamu_proto::Timestamp;
@@ -16,8 +15,6 @@ use crate::store::Store;
 const KEY_AGE: Duration = Duration::from_secs(86_400);
 /// Keys that are accepted.
 const KEYS: i64 = 2;
-/// How often a replica looks after keys and table.
-const TIDY_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a redeemed nonce is remembered beyond its lifetime: replicas' clocks disagree.
 const SLACK: Duration = Duration::from_secs(300);
 /// Rows forgotten in one transaction.
@@ -53,39 +50,29 @@ impl Store {
         .await
     }
 
-    /// Tidies in the background, where that is due.
-    pub(super) fn tidy_when_due(&self, tidied_at: &AtomicI64, now: Timestamp) {
-        let last = tidied_at.load(Ordering::Relaxed);
-        let is_due = now.since(Timestamp::from_unix_micros(last)) >= TIDY_INTERVAL;
-        let is_ours =
-            is_due && tidied_at.compare_exchange(last, now.unix_micros(), Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if is_ours {
-            let store = self.clone();
-            tokio::spawn(async move {
-                if let Err(error) = store.nonces_tidy(now).await {
-                    tracing::warn!(%error, cause = ?error, "expired nonces could not be forgotten");
-                }
-            });
-        }
-    }
-
-    /// Makes a new key where the newest is a day old, and forgets redeemed nonces that have expired. It happens by
-    /// itself, once a minute, where nonces are redeemed. Does nothing on SQLite.
+    /// Makes a new key where the newest is a day old, and forgets redeemed nonces that have expired; tells how many. To be
+    /// called once a minute. Does nothing on SQLite.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn nonces_tidy(&self, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn nonces_tidy(&self, now: Timestamp) -> Result<usize, StoreError> {
         let nonces = self.nonces();
         if matches!(nonces.kind, Kind::Memory { .. }) {
-            return Ok(());
+            return Ok(0);
         }
         let (lifetime, key) = (nonces.lifetime, nonces.new_key());
         let keys =
             self.write("nonce_keys_renew", move |connection| renew_keys(connection, &key, lifetime, now)).await?;
         nonces.set_keys(&keys);
         let before = seconds(now.minus(lifetime.saturating_add(SLACK))).to_be_bytes();
-        while self.write("nonces_forget", move |connection| forget(connection, before)).await? == BATCH {}
-        Ok(())
+        let mut total = 0;
+        loop {
+            let forgotten = self.write("nonces_forget", move |connection| forget(connection, before)).await?;
+            total += forgotten;
+            if forgotten < BATCH {
+                return Ok(total);
+            }
+        }
     }
 }
 
@@ -98,8 +85,7 @@ fn forget(connection: &mut AnyConnection, before: [u8; ISSUED]) -> DbResult<usiz
         .limit(limit)
         .select(redeemed_nonces::nonce)
         .load(connection)?;
-    diesel::delete(redeemed_nonces::table.filter(redeemed_nonces::nonce.eq_any(&old))).execute(connection)?;
-    Ok(old.len())
+    diesel::delete(redeemed_nonces::table.filter(redeemed_nonces::nonce.eq_any(&old))).execute(connection)
 }
 
 fn read_keys(connection: &mut AnyConnection) -> DbResult<Vec<KeyRow>> {
