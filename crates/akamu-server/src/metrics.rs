@@ -128,6 +128,7 @@ pub(crate) struct Metrics {
     certificates: Counter,
     leases: Family<WorkLabel, Counter>,
     operations: Family<OperationLabel, Histogram>,
+    statements: Family<OperationLabel, Counter>,
     operation_errors: Family<OperationLabel, Counter>,
     removals: Family<KindLabel, Counter>,
     crl_number: Gauge,
@@ -158,6 +159,7 @@ impl Default for Metrics {
             certificates: Counter::default(),
             leases: Family::default(),
             operations: histograms(),
+            statements: Family::default(),
             operation_errors: Family::default(),
             removals: Family::default(),
             crl_number: Gauge::default(),
@@ -183,6 +185,7 @@ impl Default for Metrics {
             "How long operations had the database",
             metrics.operations.clone(),
         );
+        registry.register("store_statements", "Statements that operations sent", metrics.statements.clone());
         registry.register(
             "store_operation_errors",
             "Operations that the database did not do",
@@ -311,6 +314,7 @@ impl Metrics {
     pub(crate) fn operation_run(&self, run: OperationRun) {
         let label = OperationLabel { operation: run.name };
         self.operations.get_or_create(&label).observe(run.duration.as_secs_f64());
+        self.statements.get_or_create(&label).inc_by(run.statements);
         if !run.is_done {
             self.operation_errors.get_or_create(&label).inc();
         }
@@ -356,7 +360,7 @@ mod tests {
         metrics.validated(&ChallengeType::HTTP_01, "valid", SECOND);
         metrics.taken_over(Work::Issuance);
         metrics.removed(Removed::Order, 1);
-        metrics.operation_run(OperationRun { name: "order", duration: SECOND, is_done: false });
+        metrics.operation_run(OperationRun { name: "order", duration: SECOND, statements: 3, is_done: false });
         metrics
     }
 

@@ -1,8 +1,11 @@
 //! Who is told of every operation: its name, its time, and whether the database did it.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use diesel::connection::InstrumentationEvent;
 
 use crate::connection::DbResult;
 
@@ -13,8 +16,32 @@ pub struct OperationRun {
     pub name: &'static str,
     /// How long it had the database.
     pub duration: Duration,
+    /// Statements that it sent; those that begin and end transactions are not counted, but for `commit` itself.
+    pub statements: u64,
     /// Whether the database did it.
     pub is_done: bool,
+}
+
+thread_local! {
+    /// Statements that this thread has sent: an operation runs on one thread from begin to end.
+    static STATEMENTS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Has a connection tell of its statements.
+pub(crate) fn count_statements(connection: &mut impl diesel::Connection) {
+    connection.set_instrumentation(|event: InstrumentationEvent<'_>| count_statement(&event));
+}
+
+fn count_statement(event: &InstrumentationEvent<'_>) {
+    let change = match event {
+        InstrumentationEvent::StartQuery { .. } => 1,
+        // Each is sent as a query too.
+        InstrumentationEvent::BeginTransaction { .. }
+        | InstrumentationEvent::CommitTransaction { .. }
+        | InstrumentationEvent::RollbackTransaction { .. } => u64::MAX,
+        _ => 0,
+    };
+    STATEMENTS.with(|it| it.set(it.get().wrapping_add(change)));
 }
 
 /// Told of every run, on the thread of the database: it must be quick.
@@ -28,9 +55,10 @@ impl Observer {
 
     /// Runs an operation and tells observer and log its name, its time and whether it succeeded.
     pub(crate) fn timed<T>(&self, name: &'static str, run: impl FnOnce() -> DbResult<T>) -> DbResult<T> {
-        let started = Instant::now();
+        let (started, before) = (Instant::now(), STATEMENTS.get());
         let outcome = run();
-        let run = OperationRun { name, duration: started.elapsed(), is_done: outcome.is_ok() };
+        let statements = STATEMENTS.get().wrapping_sub(before);
+        let run = OperationRun { name, duration: started.elapsed(), statements, is_done: outcome.is_ok() };
         let duration_us = u64::try_from(run.duration.as_micros()).unwrap_or(u64::MAX);
         tracing::debug!(operation = name, duration_us, ok = run.is_done, "transaction");
         (self.0)(run);

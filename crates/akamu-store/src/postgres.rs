@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::connection::{AnyConnection, DbResult};
 use crate::error::StoreError;
-use crate::observer::Observer;
+use crate::observer::{Observer, count_statements};
 
 /// How long a caller waits for a connection.
 pub(crate) const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,6 +45,7 @@ impl Servers {
                 .batch_execute(&format!("SET akamu.clock_offset = '{}'", self.clock_offset_micros))
                 .map_err(ConnectionError::CouldntSetupConfiguration)?;
         }
+        count_statements(&mut connection);
         Ok(AnyConnection::Postgres(connection))
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::connection::{AnyConnection, DbResult};
 use crate::error::{OpenError, StoreError};
-use crate::observer::Observer;
+use crate::observer::{Observer, count_statements};
 use crate::postgres::{CONNECTION_TIMEOUT, blocking, permits, unavailable};
 use writer::Writer;
 
@@ -36,6 +36,7 @@ pub(crate) fn establish(path: &Path) -> Result<AnyConnection, ConnectionError> {
             BUSY_TIMEOUT.as_millis()
         ))
         .map_err(ConnectionError::CouldntSetupConfiguration)?;
+    count_statements(&mut connection);
     Ok(AnyConnection::Sqlite(connection))
 }
 

@@ -9,12 +9,13 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use crate::database::{Beside, Database, on_both_databases};
-use crate::issuance::{Processing, finalize, ready_order};
+use crate::issuance::{Processing, challenge, finalize, provision, ready_order};
 use crate::polls::hold;
 use crate::server::{Place, TestServer};
 use crate::transport::{half, rest};
 
 on_both_databases! {
+    a_certificate_takes_few_statements,
     an_issuance_is_counted,
     what_another_replica_left_is_counted,
 }
@@ -46,6 +47,15 @@ impl Scraped {
     pub(crate) fn value(&self, sample: &str) -> f64 {
         let values = self.0.lines().filter_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
         values.map(|it| it.parse().unwrap()).next().unwrap_or(0.0)
+    }
+
+    /// Statements of the requests and validations of clients: what runs once a minute is left out.
+    fn statements(&self) -> f64 {
+        let others =
+            ["commit", "clock_renew", "validations_claim", "issuances_claim", "crl_check", "authorizations_processing"];
+        let samples = self.0.lines().filter_map(|line| line.strip_prefix("akamu_store_statements_total{operation=\""));
+        let samples = samples.filter_map(|it| it.split_once("\"} "));
+        samples.filter(|(name, _)| !others.contains(name)).map(|(_, count)| count.parse::<f64>().unwrap()).sum()
     }
 
     #[track_caller]
@@ -159,4 +169,24 @@ async fn slow_clients_are_counted() {
         ("akamu_connection_timeouts_total{phase=\"body\"}", 1.0),
     ]);
     assert!(scrape(&server).await.value("akamu_connection_timeouts_total{phase=\"header\"}") >= 1.0);
+}
+
+async fn a_certificate_takes_few_statements(database: Database) {
+    // PostgreSQL redeems a nonce with each POST, and locks what it decides on.
+    let most = if matches!(database, Database::Postgres(_)) { 44.0 } else { 30.0 };
+    let server = database.server_with(ADMIN).await;
+    let client = server.registered().await;
+    server.name_here("few.test");
+    let before = scrape(&server).await;
+    let order = client.new_order(&["few.test"]).await.expect(201).json();
+    let url = order["authorizations"][0].as_str().unwrap();
+    let authorization = client.post_as_get(url).await.expect(200).json();
+    let http_01 = challenge(&authorization, "http-01");
+    provision(&server, &client, &authorization, &http_01);
+    client.post(http_01["url"].as_str().unwrap(), &json!({})).await.expect(200);
+    assert_eq!(client.post_as_get(url).await.expect(200).json()["status"], "valid");
+    finalize(&client, &order, &["few.test"]).await;
+    let after = scrape(&server).await;
+    let statements = after.statements() - before.statements();
+    assert!(statements <= most, "{statements}:\n{}", after.0);
 }
