@@ -4,13 +4,17 @@
 //! and age), then the signature, then the nonce is redeemed, then the account's state. Nothing is written for a sender
 //! who proved nothing.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use akamu_proto::{AccountStatus, Jwk, Jws, KeyReference, VerifyingKey};
-use akamu_store::{Account, NonceError};
+use akamu_proto::{
+    AccountId, AccountStatus, AuthorizationId, CertificateId, Jwk, Jws, KeyReference, OrderId, Timestamp, VerifyingKey,
+};
+use akamu_store::{Account, Authorization, Certificate, NonceError, Order, Store, StoreError};
+use axum::RequestExt as _;
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, RawPathParams, Request};
 use http::header::CONTENT_TYPE;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
@@ -74,6 +78,68 @@ pub(crate) struct ByAccount<P> {
     pub(crate) payload: P,
 }
 
+/// What an account has at a URL of its own, read together with the account.
+pub(crate) trait Owned: Sized + Send {
+    /// What the URL ends in, or has before what is to be done.
+    type Id: FromStr + Send;
+
+    /// The account, and this where it is there and the account's.
+    fn read(
+        store: &Store,
+        account: AccountId,
+        id: Self::Id,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Option<(Account, Option<Self>)>, StoreError>> + Send;
+}
+
+impl Owned for Authorization {
+    type Id = AuthorizationId;
+
+    async fn read(
+        store: &Store,
+        account: AccountId,
+        id: Self::Id,
+        now: Timestamp,
+    ) -> Result<Option<(Account, Option<Self>)>, StoreError> {
+        store.account_and_authorization(account, id, now).await
+    }
+}
+
+impl Owned for Order {
+    type Id = OrderId;
+
+    async fn read(
+        store: &Store,
+        account: AccountId,
+        id: Self::Id,
+        now: Timestamp,
+    ) -> Result<Option<(Account, Option<Self>)>, StoreError> {
+        store.account_and_order(account, id, now).await
+    }
+}
+
+impl Owned for Certificate {
+    type Id = CertificateId;
+
+    async fn read(
+        store: &Store,
+        account: AccountId,
+        id: Self::Id,
+        _: Timestamp,
+    ) -> Result<Option<(Account, Option<Self>)>, StoreError> {
+        store.account_and_certificate(account, id).await
+    }
+}
+
+/// Signed by the key of a valid account, which has what the URL names.
+#[derive(Debug)]
+pub(crate) struct ByOwner<O, P> {
+    pub(crate) account: Account,
+    /// As it was before the signature was checked.
+    pub(crate) object: O,
+    pub(crate) payload: P,
+}
+
 /// Signed by the key in `jwk` (newAccount).
 #[derive(Debug)]
 pub(crate) struct ByKey<P> {
@@ -108,20 +174,46 @@ impl<P: Payload> FromRequest<Arc<App>> for ByAccount<P> {
     type Rejection = AcmeError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, AcmeError> {
-        match authenticate(request, app, Policy::Kid).await? {
-            (Signer::Account(account), jws) => Ok(Self { account, payload: P::parse(jws.payload())? }),
-            (Signer::Key(_), _) => Err(AcmeError::KidExpected),
+        match authenticate(request, app, Policy::Kid, |id| account(app, id)).await? {
+            (Signer::Account(account), (), jws) => Ok(Self { account, payload: P::parse(jws.payload())? }),
+            (Signer::Key(_), (), _) => Err(AcmeError::KidExpected),
         }
     }
+}
+
+impl<O: Owned, P: Payload> FromRequest<Arc<App>> for ByOwner<O, P> {
+    type Rejection = AcmeError;
+
+    async fn from_request(mut request: Request, app: &Arc<App>) -> Result<Self, AcmeError> {
+        let parameters = request.extract_parts::<RawPathParams>().await.map_err(|_| AcmeError::NotFound)?;
+        let object_id = parameters.iter().next().and_then(|(_, id)| id.parse::<O::Id>().ok());
+        let read = |id| async move {
+            match object_id {
+                Some(object_id) => O::read(&app.store, id, object_id, app.clock.now()).await,
+                None => Ok(app.store.account(id).await?.map(|it| (it, None))),
+            }
+        };
+        match authenticate(request, app, Policy::Kid, read).await? {
+            (Signer::Account(account), object, jws) => {
+                let payload = P::parse(jws.payload())?;
+                Ok(Self { account, object: object.ok_or(AcmeError::NotFound)?, payload })
+            }
+            (Signer::Key(_), _, _) => Err(AcmeError::KidExpected),
+        }
+    }
+}
+
+async fn account(app: &App, id: AccountId) -> Result<Option<(Account, ())>, StoreError> {
+    Ok(app.store.account(id).await?.map(|it| (it, ())))
 }
 
 impl<P: Payload> FromRequest<Arc<App>> for ByKey<P> {
     type Rejection = AcmeError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, AcmeError> {
-        match authenticate(request, app, Policy::Jwk).await? {
-            (Signer::Key(jwk), jws) => Ok(Self { jwk, payload: P::parse(jws.payload())? }),
-            (Signer::Account(_), _) => Err(AcmeError::JwkExpected),
+        match authenticate(request, app, Policy::Jwk, |id| account(app, id)).await? {
+            (Signer::Key(jwk), (), jws) => Ok(Self { jwk, payload: P::parse(jws.payload())? }),
+            (Signer::Account(_), (), _) => Err(AcmeError::JwkExpected),
         }
     }
 }
@@ -130,12 +222,22 @@ impl<P: Payload> FromRequest<Arc<App>> for ByEither<P> {
     type Rejection = AcmeError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, AcmeError> {
-        let (signer, jws) = authenticate(request, app, Policy::Either).await?;
+        let (signer, (), jws) = authenticate(request, app, Policy::Either, |id| account(app, id)).await?;
         Ok(Self { signer, payload: P::parse(jws.payload())? })
     }
 }
 
-async fn authenticate(request: Request, app: &App, policy: Policy) -> Result<(Signer, Jws), AcmeError> {
+/// Who signed it, and what `read` found besides the account.
+async fn authenticate<T, F>(
+    request: Request,
+    app: &App,
+    policy: Policy,
+    read: impl FnOnce(AccountId) -> F,
+) -> Result<(Signer, T, Jws), AcmeError>
+where
+    T: Default,
+    F: Future<Output = Result<Option<(Account, T)>, StoreError>>,
+{
     let expected_url = app.base_url.of_path(request.uri().path());
     check_content_type(&request)?;
     let body = read_body(request.into_body(), app).await?;
@@ -154,19 +256,19 @@ async fn authenticate(request: Request, app: &App, policy: Policy) -> Result<(Si
             jws.verify(&VerifyingKey::new(jwk)?)?;
             redeem(app, nonce, now).await?;
             let jwk = (**jwk).clone();
-            Ok((Signer::Key(jwk), jws))
+            Ok((Signer::Key(jwk), T::default(), jws))
         }
         KeyReference::Kid(kid) => {
             let no_such_account = || AcmeError::NoSuchAccount { kid: kid.chars().take(300).collect() };
             let id = app.base_url.account_id(kid).ok_or_else(no_such_account)?;
-            let account = app.store.account(id).await?.ok_or_else(no_such_account)?;
+            let (account, found) = read(id).await?.ok_or_else(no_such_account)?;
             jws.verify(&*app.keys.of_canonical(&account.jwk)?)?;
             redeem(app, nonce, now).await?;
             tracing::Span::current().record("account.id", account.id.as_i64());
             if account.status != AccountStatus::Valid {
                 return Err(AcmeError::AccountNotValid { status: account.status });
             }
-            Ok((Signer::Account(account), jws))
+            Ok((Signer::Account(account), found, jws))
         }
     }
 }
@@ -196,7 +298,7 @@ fn nonce_error(error: NonceError) -> AcmeError {
     }
 }
 
-async fn redeem(app: &App, nonce: akamu_store::CheckedNonce, now: akamu_proto::Timestamp) -> Result<(), AcmeError> {
+async fn redeem(app: &App, nonce: akamu_store::CheckedNonce, now: Timestamp) -> Result<(), AcmeError> {
     if app.store.nonce_redeem(nonce, now).await? { Ok(()) } else { Err(AcmeError::BadNonce) }
 }
 

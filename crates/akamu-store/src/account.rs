@@ -62,9 +62,10 @@ pub enum KeyChanged {
     Conflict,
 }
 
-type Row = (i64, String, String, String, String, bool);
+/// An account's row.
+pub(crate) type Row = (i64, String, String, String, String, bool);
 
-const COLUMNS: (
+pub(crate) const COLUMNS: (
     accounts::id,
     accounts::status,
     accounts::jwk,
@@ -73,14 +74,14 @@ const COLUMNS: (
     accounts::terms_agreed,
 ) = (accounts::id, accounts::status, accounts::jwk, accounts::thumbprint, accounts::contact, accounts::terms_agreed);
 
-fn account((id, status, jwk, thumbprint, contact, terms_agreed): Row) -> DbResult<Account> {
+pub(crate) fn account((id, status, jwk, thumbprint, contact, terms_agreed): &Row) -> DbResult<Account> {
     Ok(Account {
-        id: AccountId::from_i64(id).ok_or_else(|| corrupt("accounts.id"))?,
-        status: AccountStatus::from_word(&status).ok_or_else(|| corrupt("accounts.status"))?,
-        jwk,
+        id: AccountId::from_i64(*id).ok_or_else(|| corrupt("accounts.id"))?,
+        status: AccountStatus::from_word(status).ok_or_else(|| corrupt("accounts.status"))?,
+        jwk: jwk.clone(),
         thumbprint: thumbprint.parse().map_err(|_| corrupt("accounts.thumbprint"))?,
-        contact: serde_json::from_str(&contact).map_err(|_| corrupt("accounts.contact"))?,
-        terms_agreed,
+        contact: serde_json::from_str(contact).map_err(|_| corrupt("accounts.contact"))?,
+        terms_agreed: *terms_agreed,
     })
 }
 
@@ -88,13 +89,20 @@ fn contact_text(contact: &[String]) -> String {
     serde_json::to_string(contact).expect("strings are JSON")
 }
 
-fn by_id(connection: &mut AnyConnection, id: AccountId) -> DbResult<Option<Account>> {
-    accounts::table.find(id.as_i64()).select(COLUMNS).first::<Row>(connection).optional()?.map(account).transpose()
+pub(crate) fn by_id(connection: &mut AnyConnection, id: AccountId) -> DbResult<Option<Account>> {
+    accounts::table
+        .find(id.as_i64())
+        .select(COLUMNS)
+        .first::<Row>(connection)
+        .optional()?
+        .as_ref()
+        .map(account)
+        .transpose()
 }
 
 fn by_thumbprint(connection: &mut AnyConnection, thumbprint: &Thumbprint) -> DbResult<Option<Account>> {
     let row = accounts::table.filter(accounts::thumbprint.eq(thumbprint.as_str().to_owned())).select(COLUMNS);
-    row.first::<Row>(connection).optional()?.map(account).transpose()
+    row.first::<Row>(connection).optional()?.as_ref().map(account).transpose()
 }
 
 /// Whether the account may be used, read in the transaction that relies on it.

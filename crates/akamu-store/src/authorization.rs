@@ -8,11 +8,12 @@ use akamu_proto::{
 };
 use diesel::prelude::*;
 
+use crate::account::Account;
 use crate::connection::{AnyConnection, DbResult, corrupt, insert_all};
 use crate::error::StoreError;
 use crate::schema::{accounts, authorizations, challenges};
 use crate::store::Store;
-use crate::{order, row_lock};
+use crate::{account, order, row_lock};
 
 /// An authorization with its challenges.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,7 +134,7 @@ pub(crate) fn insert(
 /// An authorization with what only the store sees of it.
 pub(crate) struct StoredAuthorization {
     pub(crate) authorization: Authorization,
-    pub(crate) account_is_valid: bool,
+    pub(crate) account: Account,
     /// Beside each challenge, in the same order.
     pub(crate) queue: Vec<QueueEntry>,
 }
@@ -159,15 +160,15 @@ impl StoredAuthorization {
 
     /// Whether a validation's result may be recorded: all is as it was when it began.
     pub(crate) fn wants_result(&self, now: Timestamp) -> bool {
-        self.account_is_valid && self.is_unexpired(now) && self.authorization.status == AuthorizationStatus::Pending
+        let account_is_valid = self.account.status == AccountStatus::Valid;
+        account_is_valid && self.is_unexpired(now) && self.authorization.status == AuthorizationStatus::Pending
     }
 }
 
-/// A challenge's row beside its authorization's and its account's state.
+/// A challenge's row beside its authorization's and its account's.
 #[derive(Queryable)]
 struct Row {
-    account: i64,
-    account_status: String,
+    account: account::Row,
     identifier_kind: String,
     identifier_value: String,
     status: String,
@@ -202,8 +203,7 @@ pub(crate) fn by_id(connection: &mut AnyConnection, id: AuthorizationId) -> DbRe
         .filter(challenges::authorization_id.eq(id.as_octets().as_slice()))
         .order(challenges::position)
         .select((
-            authorizations::account_id,
-            accounts::status,
+            account::COLUMNS,
             authorizations::identifier_kind,
             authorizations::identifier_value,
             authorizations::status,
@@ -220,17 +220,17 @@ pub(crate) fn by_id(connection: &mut AnyConnection, id: AuthorizationId) -> DbRe
         ))
         .load(connection)?;
     let Some(row) = rows.first() else { return Ok(None) };
+    let account = account::account(&row.account)?;
     let authorization = Authorization {
         id,
-        account: AccountId::from_i64(row.account).ok_or_else(|| corrupt("authorizations.account_id"))?,
+        account: account.id,
         identifier: identifier(&row.identifier_kind, &row.identifier_value)?,
         status: AuthorizationStatus::from_word(&row.status).ok_or_else(|| corrupt("authorizations.status"))?,
         expires_at: Timestamp::from_unix_micros(row.expires_at),
         challenges: rows.iter().map(challenge).collect::<DbResult<_>>()?,
     };
-    let account_is_valid = row.account_status == AccountStatus::Valid.as_str();
     let entry = |it: Row| QueueEntry { key_auth: it.key_auth, lease_token: it.lease_token, reports: it.reports };
-    Ok(Some(StoredAuthorization { authorization, account_is_valid, queue: rows.into_iter().map(entry).collect() }))
+    Ok(Some(StoredAuthorization { authorization, account, queue: rows.into_iter().map(entry).collect() }))
 }
 
 /// As [`by_id`], but another account's and one that has expired are as if absent.
@@ -256,6 +256,23 @@ impl Store {
     ) -> Result<Option<Authorization>, StoreError> {
         self.select("authorization", move |connection| {
             Ok(of_account(connection, account, id, now)?.map(|it| it.authorization))
+        })
+        .await
+    }
+
+    /// The account, and its authorization as in [`Store::authorization`], in one statement where both are there.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn account_and_authorization(
+        &self,
+        account: AccountId,
+        id: AuthorizationId,
+        now: Timestamp,
+    ) -> Result<Option<(Account, Option<Authorization>)>, StoreError> {
+        self.select("account_and_authorization", move |connection| match of_account(connection, account, id, now)? {
+            Some(found) => Ok(Some((found.account, Some(found.authorization)))),
+            None => Ok(account::by_id(connection, account)?.map(|it| (it, None))),
         })
         .await
     }

@@ -3,11 +3,12 @@
 use akamu_proto::{AccountId, CertificateId, RevocationReason, Timestamp};
 use diesel::prelude::*;
 
+use crate::account::Account;
 use crate::connection::{DbResult, corrupt};
-use crate::crl;
 use crate::error::StoreError;
-use crate::schema::certificates;
+use crate::schema::{accounts, certificates};
 use crate::store::Store;
+use crate::{account, crl};
 
 /// A certificate as it was issued.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,19 +68,38 @@ fn certificate((account, serial, der, chain_pem, not_after, revoked_at): Row) ->
 }
 
 impl Store {
+    /// The account, and its certificate, in one statement where both are there; no certificate where it is absent or
+    /// another's.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn account_and_certificate(
+        &self,
+        account: AccountId,
+        id: CertificateId,
+    ) -> Result<Option<(Account, Option<Certificate>)>, StoreError> {
+        self.select("account_and_certificate", move |connection| {
+            let found = certificates::table
+                .find(id.as_octets().as_slice())
+                .inner_join(accounts::table)
+                .filter(certificates::account_id.eq(account.as_i64()))
+                .select((account::COLUMNS, COLUMNS))
+                .first::<(account::Row, Row)>(connection)
+                .optional()?;
+            match found {
+                Some((owner, row)) => Ok(Some((account::account(&owner)?, Some(certificate(row)?)))),
+                None => Ok(account::by_id(connection, account)?.map(|it| (it, None))),
+            }
+        })
+        .await
+    }
+
     /// The account's certificate; `None` where it is absent or another's.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn certificate(&self, account: AccountId, id: CertificateId) -> Result<Option<Certificate>, StoreError> {
-        self.select("certificate", move |connection| {
-            let row = certificates::table
-                .find(id.as_octets().as_slice())
-                .filter(certificates::account_id.eq(account.as_i64()))
-                .select(COLUMNS);
-            row.first::<Row>(connection).optional()?.map(certificate).transpose()
-        })
-        .await
+        Ok(self.account_and_certificate(account, id).await?.and_then(|(_, certificate)| certificate))
     }
 
     /// The certificate with this serial number (16 octets), whoever's it is.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use diesel::connection::InstrumentationEvent;
+use diesel::connection::{Instrumentation as _, InstrumentationEvent, get_default_instrumentation};
 
 use crate::connection::DbResult;
 
@@ -29,7 +29,14 @@ thread_local! {
 
 /// Has a connection tell of its statements.
 pub(crate) fn count_statements(connection: &mut impl diesel::Connection) {
-    connection.set_instrumentation(|event: InstrumentationEvent<'_>| count_statement(&event));
+    // Who embeds the store may watch its statements too.
+    let mut default = get_default_instrumentation();
+    connection.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+        count_statement(&event);
+        if let Some(default) = &mut default {
+            default.on_connection_event(event);
+        }
+    });
 }
 
 fn count_statement(event: &InstrumentationEvent<'_>) {

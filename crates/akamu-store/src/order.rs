@@ -8,6 +8,7 @@ use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
+use crate::account::Account;
 use crate::authorization::{self, NewAuthorization};
 use crate::connection::{AnyConnection, DbResult, corrupt, insert_all, insert_if_new};
 use crate::error::StoreError;
@@ -63,6 +64,7 @@ pub enum OrderCreated {
 /// An order with what only the store sees of it.
 pub(crate) struct StoredOrder {
     pub(crate) order: Order,
+    pub(crate) account: Account,
     pub(crate) csr_digest: Option<Vec<u8>>,
     pub(crate) serial: Option<Vec<u8>>,
     pub(crate) lease_token: Option<Vec<u8>>,
@@ -70,11 +72,10 @@ pub(crate) struct StoredOrder {
     pub(crate) is_authorized: bool,
 }
 
-/// An order's row beside one of its authorizations'.
+/// An order's row beside its account's and one of its authorizations'.
 #[derive(Queryable)]
 struct Row {
-    account: i64,
-    account_status: String,
+    account: account::Row,
     status: String,
     expires_at: i64,
     created_at: i64,
@@ -134,9 +135,10 @@ fn stored_order(id: OrderId, rows: &[Row], now: Timestamp) -> DbResult<Option<St
         .as_deref()
         .map(|it| CertificateId::from_slice(it).ok_or_else(|| corrupt("orders.certificate_id")))
         .transpose()?;
+    let account = account::account(&row.account)?;
     let order = Order {
         id,
-        account: AccountId::from_i64(row.account).ok_or_else(|| corrupt("orders.account_id"))?,
+        account: account.id,
         status,
         expires_at,
         created_at: Timestamp::from_unix_micros(row.created_at),
@@ -145,10 +147,11 @@ fn stored_order(id: OrderId, rows: &[Row], now: Timestamp) -> DbResult<Option<St
         certificate,
         error,
     };
-    let is_authorized = row.account_status == AccountStatus::Valid.as_str()
+    let is_authorized = account.status == AccountStatus::Valid
         && rows.iter().all(|it| it.authorization_status == "valid" && it.authorization_expires_at > now.unix_micros());
     Ok(Some(StoredOrder {
         order,
+        account,
         csr_digest: row.csr_digest.clone(),
         serial: row.serial.clone(),
         lease_token: row.lease_token.clone(),
@@ -170,8 +173,7 @@ pub(crate) fn by_id(
         .filter(orders::account_id.eq(account.as_i64()))
         .order(order_authorizations::position)
         .select((
-            orders::account_id,
-            accounts::status,
+            account::COLUMNS,
             orders::status,
             orders::expires_at,
             orders::created_at,
@@ -295,5 +297,21 @@ impl Store {
     /// Where the database fails.
     pub async fn order(&self, account: AccountId, id: OrderId, now: Timestamp) -> Result<Option<Order>, StoreError> {
         self.select("order", move |connection| Ok(by_id(connection, account, id, now)?.map(|it| it.order))).await
+    }
+    /// The account, and its order as in [`Store::order`], in one statement where both are there.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn account_and_order(
+        &self,
+        account: AccountId,
+        id: OrderId,
+        now: Timestamp,
+    ) -> Result<Option<(Account, Option<Order>)>, StoreError> {
+        self.select("account_and_order", move |connection| match by_id(connection, account, id, now)? {
+            Some(found) => Ok(Some((found.account, Some(found.order)))),
+            None => Ok(account::by_id(connection, account)?.map(|it| (it, None))),
+        })
+        .await
     }
 }

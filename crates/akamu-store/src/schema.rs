@@ -172,3 +172,4 @@ diesel::joinable!(order_authorizations -> orders (order_id));
 diesel::joinable!(challenges -> authorizations (authorization_id));
 diesel::joinable!(authorizations -> accounts (account_id));
 diesel::joinable!(orders -> accounts (account_id));
+diesel::joinable!(certificates -> accounts (account_id));

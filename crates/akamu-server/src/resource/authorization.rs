@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use akamu_proto::{
-    AuthorizationId, AuthorizationObject, AuthorizationStatus, AuthorizationUpdateRequest, ChallengeObject,
-    ChallengeStatus, ChallengeType, PersistMembers,
+    AuthorizationObject, AuthorizationStatus, AuthorizationUpdateRequest, ChallengeObject, ChallengeStatus,
+    ChallengeType, PersistMembers,
 };
 use akamu_store::{Authorization, Challenge};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use http::header::RETRY_AFTER;
 
 use crate::app::App;
-use crate::authenticated::{ByAccount, Json};
+use crate::authenticated::{ByOwner, Json};
 use crate::error::AcmeError;
 use crate::resource::order::RETRY_AFTER_PROCESSING;
 use crate::router::{json, with_header};
@@ -67,10 +67,12 @@ fn answer(app: &App, authorization: &Authorization) -> Response {
 /// POST-as-GET, held while a validation runs; or deactivation (§7.5.2).
 pub(crate) async fn show_or_deactivate(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    ByAccount { account, payload }: ByAccount<Option<Json<AuthorizationUpdateRequest>>>,
+    ByOwner { account, object: mut authorization, payload }: ByOwner<
+        Authorization,
+        Option<Json<AuthorizationUpdateRequest>>,
+    >,
 ) -> Result<Response, AcmeError> {
-    let id: AuthorizationId = id.parse().map_err(|_| AcmeError::NotFound)?;
+    let id = authorization.id;
     if let Some(Json(request)) = payload {
         if request.status.as_deref() != Some(AuthorizationStatus::Deactivated.as_str()) {
             return Err(AcmeError::StatusNotAllowed);
@@ -80,7 +82,6 @@ pub(crate) async fn show_or_deactivate(
         return Ok(answer(&app, &deactivated.ok_or(AcmeError::NotFound)?));
     }
     let read = async || app.store.authorization(account.id, id, app.clock.now()).await?.ok_or(AcmeError::NotFound);
-    let mut authorization = read().await?;
     if is_processing(&authorization)
         && let Some(held) = app.holds.hold(account.id, vec![id])
     {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use akamu_proto::{AuthorizationId, ChallengeType, Jwk, KeyAuthorization};
+use akamu_proto::{ChallengeType, Jwk, KeyAuthorization};
 use akamu_store::{Authorization, ValidationBegun};
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -11,7 +11,7 @@ use http::header::{LINK, RETRY_AFTER};
 use serde_json::value::RawValue;
 
 use crate::app::App;
-use crate::authenticated::{ByAccount, Payload};
+use crate::authenticated::{ByOwner, Payload};
 use crate::error::AcmeError;
 use crate::resource::authorization::challenge_object;
 use crate::resource::order::RETRY_AFTER_PROCESSING;
@@ -54,13 +54,12 @@ fn answer(app: &App, authorization: &Authorization, challenge_type: &ChallengeTy
 
 pub(crate) async fn post(
     State(app): State<Arc<App>>,
-    Path((id, challenge_type)): Path<(String, String)>,
-    ByAccount { account, payload }: ByAccount<Answer>,
+    Path((_, challenge_type)): Path<(String, String)>,
+    ByOwner { account, object: authorization, payload }: ByOwner<Authorization, Answer>,
 ) -> Result<Response, AcmeError> {
-    let id: AuthorizationId = id.parse().map_err(|_| AcmeError::NotFound)?;
+    let id = authorization.id;
     let challenge_type = ChallengeType::new(challenge_type);
     let now = app.clock.now();
-    let authorization = app.store.authorization(account.id, id, now).await?.ok_or(AcmeError::NotFound)?;
     tracing::Span::current().record("identifiers", authorization.identifier.value());
     let challenge = authorization.challenges.iter().find(|it| it.challenge_type == challenge_type);
     let challenge = challenge.ok_or(AcmeError::NotFound)?;

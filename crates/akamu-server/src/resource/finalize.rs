@@ -3,28 +3,25 @@
 use std::sync::Arc;
 
 use akamu_ca::{Csr, CsrError, Serial};
-use akamu_proto::{CertificateId, FinalizeRequest, Jwk, OrderId, OrderStatus};
+use akamu_proto::{CertificateId, FinalizeRequest, Jwk, OrderStatus};
 use akamu_store::{Issuance, IssuanceBegun, IssuanceRecorded, Lease, NewCertificate, NewIssuance, Order};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use http::StatusCode;
 use sha2::{Digest as _, Sha256};
 
 use crate::app::App;
-use crate::authenticated::{ByAccount, Json};
+use crate::authenticated::{ByOwner, Json};
 use crate::error::AcmeError;
 use crate::random;
 use crate::resource::order;
 
 pub(crate) async fn post(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    ByAccount { account, payload: Json(request) }: ByAccount<Json<FinalizeRequest>>,
+    ByOwner { account, object: found, payload: Json(request) }: ByOwner<Order, Json<FinalizeRequest>>,
 ) -> Result<Response, AcmeError> {
-    let id: OrderId = id.parse().map_err(|_| AcmeError::NotFound)?;
-    let now = app.clock.now();
-    let found = app.store.order(account.id, id, now).await?.ok_or(AcmeError::NotFound)?;
+    let (id, now) = (found.id, app.clock.now());
     order::record_identifiers(&found);
     match found.status {
         OrderStatus::Ready | OrderStatus::Processing | OrderStatus::Valid => {}

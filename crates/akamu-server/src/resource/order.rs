@@ -6,13 +6,13 @@ use akamu_ca::Issuer;
 use akamu_challenge::ValidatorSet;
 use akamu_proto::{AuthorizationId, Identifier, NewOrderRequest, OrderId, OrderObject, OrderStatus, Token};
 use akamu_store::{NewAuthorization, NewChallenge, NewOrder, Order, OrderCreated};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use http::header::{LOCATION, RETRY_AFTER};
 
 use crate::app::App;
-use crate::authenticated::{ByAccount, Json, PostAsGet};
+use crate::authenticated::{ByAccount, ByOwner, Json, PostAsGet};
 use crate::error::{AcmeError, Rejection};
 use crate::random;
 use crate::router::{json, with_header};
@@ -121,12 +121,10 @@ fn new_authorization(app: &App, identifier: Identifier, now: akamu_proto::Timest
 /// POST-as-GET of an order; held while one of its validations runs.
 pub(crate) async fn show(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    ByAccount { account, payload: PostAsGet }: ByAccount<PostAsGet>,
+    ByOwner { account, object: mut order, payload: PostAsGet }: ByOwner<Order, PostAsGet>,
 ) -> Result<Response, AcmeError> {
-    let id: OrderId = id.parse().map_err(|_| AcmeError::NotFound)?;
+    let id = order.id;
     let read = async || app.store.order(account.id, id, app.clock.now()).await?.ok_or(AcmeError::NotFound);
-    let mut order = read().await?;
     let waits = |order: &Order| order.status == OrderStatus::Pending;
     if waits(&order)
         && let processing = app.processing_among(&order.authorizations).await?
