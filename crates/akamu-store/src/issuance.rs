@@ -1,6 +1,7 @@
 //! Issuances: from an accepted CSR to the one certificate of an order.
 
-use akamu_proto::{AccountId, CertificateId, OrderId, OrderStatus, Problem, Timestamp};
+use akamu_proto::{AccountId, AccountStatus, CertificateId, OrderId, OrderStatus, Problem, Timestamp};
+use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 
 use crate::connection::{AnyConnection, DbResult, corrupt, processing};
@@ -8,7 +9,7 @@ use crate::error::StoreError;
 use crate::lease::{Lease, LeaseRequest, LeaseTerms, LeaseToken};
 use crate::order::{self, Order};
 use crate::row_lock;
-use crate::schema::{certificates, orders};
+use crate::schema::{accounts, authorizations, certificates, order_authorizations, orders};
 use crate::store::Store;
 
 /// What is decided before anything is signed: whoever takes over signs the same.
@@ -66,10 +67,45 @@ pub struct NewCertificate {
 /// What came of recording a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IssuanceRecorded {
-    /// The order is valid.
-    Recorded(Order),
+    /// The order is valid, with this certificate.
+    Recorded(CertificateId),
     /// Somebody else has the lease now.
     LeaseLost,
+}
+
+/// Moves a ready order to processing, where all is good at this moment. To be called with account and order taken.
+fn start(
+    connection: &mut AnyConnection,
+    account: AccountId,
+    id: OrderId,
+    new: &NewIssuance,
+    terms: &LeaseTerms,
+    now: Timestamp,
+) -> DbResult<bool> {
+    let id = id.as_octets().as_slice();
+    let owner = accounts::table.find(account.as_i64()).filter(accounts::status.eq(AccountStatus::Valid.as_str()));
+    let not_authorized = order_authorizations::table
+        .inner_join(authorizations::table)
+        .filter(order_authorizations::order_id.eq(id))
+        .filter(authorizations::status.ne("valid").or(authorizations::expires_at.le(now.unix_micros())));
+    let end = connection.lease_clock(now) + terms.micros();
+    let changed = diesel::update(orders::table.find(id))
+        .filter(orders::account_id.eq(account.as_i64()))
+        .filter(orders::status.eq(OrderStatus::Ready.as_str()))
+        .filter(orders::expires_at.gt(now.unix_micros()))
+        .filter(exists(owner))
+        .filter(not(exists(not_authorized)))
+        .set((
+            orders::status.eq(OrderStatus::Processing.as_str()),
+            orders::csr_digest.eq(new.csr_digest.as_slice()),
+            orders::serial.eq(new.serial.as_slice()),
+            orders::tbs.eq(&new.tbs),
+            orders::lease_token.eq(terms.token.as_octets()),
+            orders::lease_owner.eq(terms.owner()),
+            orders::lease_expires_at.eq(end.nullable()),
+        ))
+        .execute(connection)?;
+    Ok(changed == 1)
 }
 
 fn begin(
@@ -82,42 +118,31 @@ fn begin(
 ) -> DbResult<IssuanceBegun> {
     row_lock::account(connection, account)?;
     row_lock::order(connection, id)?;
-    let Some(found) = order::by_id(connection, account, id, now)? else { return Ok(IssuanceBegun::NotFound) };
     let started = || Lease::new(terms.token, Issuance { account, order: id, tbs: new.tbs.clone() });
+    if start(connection, account, id, new, terms, now)? {
+        return Ok(IssuanceBegun::Started(started()));
+    }
+    let Some(found) = order::by_id(connection, account, id, now)? else { return Ok(IssuanceBegun::NotFound) };
     match found.order.status {
-        OrderStatus::Ready => {}
+        OrderStatus::Ready => {
+            let error = order::problem_text("an authorization of the order is not valid any more; make a new order");
+            diesel::update(orders::table.find(id.as_octets().as_slice()))
+                .set((orders::status.eq(OrderStatus::Invalid.as_str()), orders::error.eq(error)))
+                .execute(connection)?;
+            let as_it_is = order::by_id(connection, account, id, now)?.map_or(found.order, |it| it.order);
+            Ok(IssuanceBegun::NotReady(as_it_is))
+        }
         // The answer to an earlier run was lost.
         OrderStatus::Processing if found.lease_token.as_deref() == Some(terms.token.as_octets()) => {
-            return Ok(IssuanceBegun::Started(started()));
+            Ok(IssuanceBegun::Started(started()))
         }
         OrderStatus::Processing | OrderStatus::Valid => {
             let is_same = found.csr_digest.as_deref() == Some(new.csr_digest.as_slice());
             let outcome = if is_same { IssuanceBegun::Existing } else { IssuanceBegun::OtherCsr };
-            return Ok(outcome(found.order));
+            Ok(outcome(found.order))
         }
-        OrderStatus::Pending | OrderStatus::Invalid => return Ok(IssuanceBegun::NotReady(found.order)),
+        OrderStatus::Pending | OrderStatus::Invalid => Ok(IssuanceBegun::NotReady(found.order)),
     }
-    let row = || diesel::update(orders::table.find(id.as_octets().as_slice()));
-    if !found.is_authorized {
-        let error = order::problem_text("an authorization of the order is not valid any more; make a new order");
-        row().set((orders::status.eq(OrderStatus::Invalid.as_str()), orders::error.eq(error))).execute(connection)?;
-        let as_it_is = order::by_id(connection, account, id, now)?.map_or(found.order, |it| it.order);
-        return Ok(IssuanceBegun::NotReady(as_it_is));
-    }
-    let end = connection.lease_clock(now) + terms.micros();
-    let changed = row()
-        .filter(orders::status.eq(OrderStatus::Ready.as_str()))
-        .set((
-            orders::status.eq(OrderStatus::Processing.as_str()),
-            orders::csr_digest.eq(new.csr_digest.as_slice()),
-            orders::serial.eq(new.serial.as_slice()),
-            orders::tbs.eq(&new.tbs),
-            orders::lease_token.eq(terms.token.as_octets()),
-            orders::lease_owner.eq(terms.owner()),
-            orders::lease_expires_at.eq(end.nullable()),
-        ))
-        .execute(connection)?;
-    Ok(if changed == 1 { IssuanceBegun::Started(started()) } else { IssuanceBegun::NotReady(found.order) })
 }
 
 fn record(
@@ -125,22 +150,9 @@ fn record(
     issuance: &Issuance,
     token: LeaseToken,
     new: &NewCertificate,
-    now: Timestamp,
 ) -> DbResult<IssuanceRecorded> {
-    let Issuance { account, order: id, .. } = *issuance;
-    row_lock::order(connection, id)?;
-    let Some(found) = order::by_id(connection, account, id, now)? else { return Ok(IssuanceRecorded::LeaseLost) };
-    let mut order = found.order;
-    if found.lease_token.as_deref() != Some(token.as_octets()) {
-        return Ok(IssuanceRecorded::LeaseLost);
-    }
-    match order.status {
-        OrderStatus::Processing => {}
-        // The answer to an earlier run was lost: the token stays with the result.
-        OrderStatus::Valid => return Ok(IssuanceRecorded::Recorded(order)),
-        OrderStatus::Pending | OrderStatus::Ready | OrderStatus::Invalid => return Ok(IssuanceRecorded::LeaseLost),
-    }
-    let changed = diesel::update(orders::table.find(id.as_octets().as_slice()))
+    let id = issuance.order.as_octets().as_slice();
+    let serial: Option<Option<Vec<u8>>> = diesel::update(orders::table.find(id))
         .filter(orders::status.eq(OrderStatus::Processing.as_str()))
         .filter(orders::lease_token.eq(token.as_octets()))
         .set((
@@ -149,24 +161,34 @@ fn record(
             orders::tbs.eq(None::<Vec<u8>>),
             orders::lease_expires_at.eq(None::<i64>),
         ))
-        .execute(connection)?;
-    if changed == 0 {
-        return Ok(IssuanceRecorded::LeaseLost);
-    }
+        .returning(orders::serial)
+        .get_result(connection)
+        .optional()?;
+    let Some(serial) = serial else {
+        // Where the answer to an earlier run was lost, the token stays with the result.
+        let recorded: Option<Option<Vec<u8>>> = orders::table
+            .find(id)
+            .filter(orders::status.eq(OrderStatus::Valid.as_str()))
+            .filter(orders::lease_token.eq(token.as_octets()))
+            .select(orders::certificate_id)
+            .first(connection)
+            .optional()?;
+        let Some(recorded) = recorded.flatten() else { return Ok(IssuanceRecorded::LeaseLost) };
+        let recorded = CertificateId::from_slice(&recorded).ok_or_else(|| corrupt("orders.certificate_id"))?;
+        return Ok(IssuanceRecorded::Recorded(recorded));
+    };
     let row = (
         certificates::id.eq(new.id.as_octets().as_slice()),
-        certificates::account_id.eq(account.as_i64()),
-        certificates::order_id.eq(id.as_octets().as_slice()),
-        certificates::serial.eq(found.serial.ok_or_else(|| corrupt("orders.serial"))?),
+        certificates::account_id.eq(issuance.account.as_i64()),
+        certificates::order_id.eq(id),
+        certificates::serial.eq(serial.ok_or_else(|| corrupt("orders.serial"))?),
         certificates::der.eq(&new.der),
         certificates::chain_pem.eq(&new.chain_pem),
         certificates::not_before.eq(new.not_before.unix_micros()),
         certificates::not_after.eq(new.not_after.unix_micros()),
     );
     diesel::insert_into(certificates::table).values(row).execute(connection)?;
-    order.status = OrderStatus::Valid;
-    order.certificate = Some(new.id);
-    Ok(IssuanceRecorded::Recorded(order))
+    Ok(IssuanceRecorded::Recorded(new.id))
 }
 
 type Abandoned = (Vec<u8>, i64, Option<Vec<u8>>);
@@ -246,10 +268,9 @@ impl Store {
         &self,
         lease: Lease<Issuance>,
         new: NewCertificate,
-        now: Timestamp,
+        _: Timestamp,
     ) -> Result<IssuanceRecorded, StoreError> {
-        self.write("issuance_record", move |connection| record(connection, lease.subject(), lease.token(), &new, now))
-            .await
+        self.write("issuance_record", move |connection| record(connection, lease.subject(), lease.token(), &new)).await
     }
 
     /// Makes an order invalid whose certificate cannot be made, where the lease still holds.

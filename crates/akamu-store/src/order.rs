@@ -1,8 +1,7 @@
 //! Orders (RFC 8555 §7.1.3): made with their authorizations in one transaction, read with their identifiers.
 
 use akamu_proto::{
-    AccountId, AccountStatus, AuthorizationId, CertificateId, ErrorType, Identifier, OrderId, OrderStatus, Problem,
-    Timestamp,
+    AccountId, AuthorizationId, CertificateId, ErrorType, Identifier, OrderId, OrderStatus, Problem, Timestamp,
 };
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
@@ -66,10 +65,7 @@ pub(crate) struct StoredOrder {
     pub(crate) order: Order,
     pub(crate) account: Account,
     pub(crate) csr_digest: Option<Vec<u8>>,
-    pub(crate) serial: Option<Vec<u8>>,
     pub(crate) lease_token: Option<Vec<u8>>,
-    /// Whether the account is valid, and every authorization valid and unexpired, at the moment of the reading.
-    pub(crate) is_authorized: bool,
 }
 
 /// An order's row beside its account's and one of its authorizations'.
@@ -82,12 +78,10 @@ struct Row {
     certificate: Option<Vec<u8>>,
     error: Option<String>,
     csr_digest: Option<Vec<u8>>,
-    serial: Option<Vec<u8>>,
     lease_token: Option<Vec<u8>>,
     authorization: Vec<u8>,
     identifier_kind: String,
     identifier_value: String,
-    authorization_status: String,
     authorization_expires_at: i64,
 }
 
@@ -147,16 +141,7 @@ fn stored_order(id: OrderId, rows: &[Row], now: Timestamp) -> DbResult<Option<St
         certificate,
         error,
     };
-    let is_authorized = account.status == AccountStatus::Valid
-        && rows.iter().all(|it| it.authorization_status == "valid" && it.authorization_expires_at > now.unix_micros());
-    Ok(Some(StoredOrder {
-        order,
-        account,
-        csr_digest: row.csr_digest.clone(),
-        serial: row.serial.clone(),
-        lease_token: row.lease_token.clone(),
-        is_authorized,
-    }))
+    Ok(Some(StoredOrder { order, account, csr_digest: row.csr_digest.clone(), lease_token: row.lease_token.clone() }))
 }
 
 /// The account's order with this id, in one statement.
@@ -180,12 +165,10 @@ pub(crate) fn by_id(
             orders::certificate_id,
             orders::error,
             orders::csr_digest,
-            orders::serial,
             orders::lease_token,
             authorizations::id,
             authorizations::identifier_kind,
             authorizations::identifier_value,
-            authorizations::status,
             authorizations::expires_at,
         ))
         .load(connection)?;

@@ -42,8 +42,9 @@ pub(crate) async fn post(
     let issuance = NewIssuance { csr_digest, serial: *serial.as_octets(), tbs };
     match app.store.issuance_begin(account.id, id, issuance, app.validations.lease(), now).await? {
         IssuanceBegun::Started(lease) => {
-            let done = sign_and_record(&app, lease).await?;
-            Ok(order::answer(&app, &done.unwrap_or(found), StatusCode::OK))
+            let certificate = sign_and_record(&app, lease).await?;
+            let status = if certificate.is_some() { OrderStatus::Valid } else { OrderStatus::Processing };
+            Ok(order::answer(&app, &Order { status, certificate, ..found }, StatusCode::OK))
         }
         IssuanceBegun::Existing(existing) => Ok(order::answer(&app, &existing, StatusCode::OK)),
         IssuanceBegun::OtherCsr(_) => Err(AcmeError::OtherCsr),
@@ -54,7 +55,10 @@ pub(crate) async fn post(
 
 /// Signs what the lease holds, and stores it. Whoever takes a lease over signs the same octets. `None`: the lease was
 /// lost, so somebody else does.
-pub(crate) async fn sign_and_record(app: &Arc<App>, lease: Lease<Issuance>) -> Result<Option<Order>, AcmeError> {
+pub(crate) async fn sign_and_record(
+    app: &Arc<App>,
+    lease: Lease<Issuance>,
+) -> Result<Option<CertificateId>, AcmeError> {
     let issuer = app.issuer.clone();
     let tbs = lease.subject().tbs.clone();
     // An RSA signature takes milliseconds: not on a thread that serves connections.
@@ -80,10 +84,10 @@ pub(crate) async fn sign_and_record(app: &Arc<App>, lease: Lease<Issuance>) -> R
     };
     let (order_id, serial) = (lease.subject().order, issued.serial());
     match app.store.issuance_record(lease, certificate, now).await? {
-        IssuanceRecorded::Recorded(order) => {
+        IssuanceRecorded::Recorded(id) => {
             app.metrics.issued();
             tracing::info!(order.id = %order_id, %serial, "issued");
-            Ok(Some(order))
+            Ok(Some(id))
         }
         IssuanceRecorded::LeaseLost => Ok(None),
     }

@@ -141,9 +141,11 @@ async fn an_operation_whose_answer_is_lost_is_done_once() {
     proxy.assert_lost();
 
     let certificate = new_certificate(&held);
+    let id = certificate.id;
     proxy.lose_the_next_answer();
     let recorded = store.issuance_record(held, certificate, NOW).await.unwrap();
-    assert!(matches!(recorded, IssuanceRecorded::Recorded(it) if it.status == OrderStatus::Valid));
+    assert_eq!(recorded, IssuanceRecorded::Recorded(id));
+    assert_eq!(reread(store, &ready).await.status, OrderStatus::Valid);
     proxy.assert_lost();
 
     proxy.lose_the_next_answer();
