@@ -1,42 +1,24 @@
 //! A private key under a passphrase (RFC 5958 §3, RFC 8018 §6.2): PBKDF2 with HMAC-SHA-256, then AES-256-CBC, as OpenSSL
-//! writes and reads it. Only written here: the server takes keys without a passphrase alone.
+//! writes and reads it. For backups: the server takes keys without a passphrase alone.
 
 use std::num::NonZeroU32;
 
-use aws_lc_rs::cipher::{AES_256, EncryptionContext, PaddedBlockEncryptingKey, UnboundCipherKey};
+use aws_lc_rs::cipher::{
+    AES_256, DecryptionContext, EncryptionContext, PaddedBlockDecryptingKey, PaddedBlockEncryptingKey, UnboundCipherKey,
+};
 use aws_lc_rs::pbkdf2::{self, PBKDF2_HMAC_SHA256};
-use der::asn1::{Null, ObjectIdentifier, OctetString};
-use der::pem::LineEnding;
-use der::{Any, Encode as _, Sequence};
-use x509_cert::spki::AlgorithmIdentifierOwned;
+use pkcs8::der::asn1::OctetString;
+use pkcs8::der::pem::LineEnding;
+use pkcs8::der::{self, Decode as _, EncodePem as _};
+use pkcs8::pkcs5::pbes2::{self, EncryptionScheme, Kdf, Pbkdf2Params, Pbkdf2Prf};
+use pkcs8::{EncryptedPrivateKeyInfoOwned, PrivateKeyInfoRef};
 
 use crate::key::KeyError;
 
-const PBES2: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.5.13");
-const PBKDF2: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.5.12");
-const HMAC_WITH_SHA_256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.2.9");
-const AES_256_CBC: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.1.42");
 /// How often the passphrase is hashed (OWASP, Password Storage Cheat Sheet: PBKDF2-HMAC-SHA256).
 const ITERATIONS: u32 = 600_000;
-
-#[derive(Sequence)]
-struct EncryptedPrivateKeyInfo {
-    algorithm: AlgorithmIdentifierOwned,
-    data: OctetString,
-}
-
-#[derive(Sequence)]
-struct Pbes2Parameters {
-    key_derivation: AlgorithmIdentifierOwned,
-    encryption: AlgorithmIdentifierOwned,
-}
-
-#[derive(Sequence)]
-struct Pbkdf2Parameters {
-    salt: OctetString,
-    iterations: u32,
-    prf: AlgorithmIdentifierOwned,
-}
+const ENCRYPTED: &str = "ENCRYPTED PRIVATE KEY";
+const PLAIN: &str = "PRIVATE KEY";
 
 /// The private key in `pem`, PKCS #8, as one that `passphrase` opens (`openssl pkey -in`). `random` fills octets.
 ///
@@ -45,34 +27,58 @@ struct Pbkdf2Parameters {
 pub fn encrypted_pem(pem: &str, passphrase: &str, random: &mut dyn FnMut(&mut [u8])) -> Result<String, KeyError> {
     let failed = KeyError::Failed("be encrypted");
     match der::pem::decode_vec(pem.as_bytes()) {
-        Ok(("PRIVATE KEY", der)) => encrypted(&der, passphrase, random).ok_or(failed),
+        Ok((PLAIN, key)) => encrypted(key, passphrase, random).ok_or(failed),
         _ => Err(failed),
     }
 }
 
-fn encrypted(key: &[u8], passphrase: &str, random: &mut dyn FnMut(&mut [u8])) -> Option<String> {
-    let (mut salt, mut iv, mut secret) = ([0; 16], [0; 16], [0; 32]);
-    random(&mut salt);
-    random(&mut iv);
-    pbkdf2::derive(PBKDF2_HMAC_SHA256, NonZeroU32::new(ITERATIONS)?, &salt, passphrase.as_bytes(), &mut secret);
-    let cipher = PaddedBlockEncryptingKey::cbc_pkcs7(UnboundCipherKey::new(&AES_256, &secret).ok()?).ok()?;
-    let mut data = key.to_vec();
-    cipher.less_safe_encrypt(&mut data, EncryptionContext::Iv128((&iv).into())).ok()?;
-    let info = structure(&salt, &iv, data).ok()?;
-    der::pem::encode_string("ENCRYPTED PRIVATE KEY", LineEnding::LF, &info).ok()
+/// The private key in what [`encrypted_pem`] made with the same passphrase, as PKCS #8 in PEM.
+///
+/// # Errors
+/// Where the passphrase is another one, or the key was encrypted in another way.
+pub fn decrypted_pem(pem: &str, passphrase: &str) -> Result<String, KeyError> {
+    let failed = KeyError::Failed("be opened with this passphrase");
+    match der::pem::decode_vec(pem.as_bytes()) {
+        Ok((ENCRYPTED, info)) => decrypted(&info, passphrase).ok_or(failed),
+        _ => Err(failed),
+    }
 }
 
-fn structure(salt: &[u8], iv: &[u8], data: Vec<u8>) -> der::Result<Vec<u8>> {
-    let identifier = |oid, parameters| AlgorithmIdentifierOwned { oid, parameters: Some(parameters) };
-    let pbkdf2 = Pbkdf2Parameters {
-        salt: OctetString::new(salt)?,
-        iterations: ITERATIONS,
-        prf: identifier(HMAC_WITH_SHA_256, Any::encode_from(&Null)?),
+/// The key that encrypts the key.
+fn cipher_key(pbkdf2: &Pbkdf2Params, passphrase: &str) -> Option<UnboundCipherKey> {
+    let mut secret = [0; 32];
+    let iterations = NonZeroU32::new(pbkdf2.iteration_count)?;
+    pbkdf2::derive(PBKDF2_HMAC_SHA256, iterations, pbkdf2.salt.as_bytes(), passphrase.as_bytes(), &mut secret);
+    UnboundCipherKey::new(&AES_256, &secret).ok()
+}
+
+fn encrypted(mut key: Vec<u8>, passphrase: &str, random: &mut dyn FnMut(&mut [u8])) -> Option<String> {
+    let (mut salt, mut iv) = ([0; 16], [0; 16]);
+    random(&mut salt);
+    random(&mut iv);
+    let pbkdf2 = Pbkdf2Params::hmac_sha256(ITERATIONS, &salt).ok()?;
+    let cipher = PaddedBlockEncryptingKey::cbc_pkcs7(cipher_key(&pbkdf2, passphrase)?).ok()?;
+    cipher.less_safe_encrypt(&mut key, EncryptionContext::Iv128((&iv).into())).ok()?;
+    let encryption = EncryptionScheme::Aes256Cbc { iv };
+    let info = EncryptedPrivateKeyInfoOwned {
+        encryption_algorithm: pbes2::Parameters { kdf: Kdf::Pbkdf2(pbkdf2), encryption }.into(),
+        encrypted_data: OctetString::new(key).ok()?,
     };
-    let pbes2 = Pbes2Parameters {
-        key_derivation: identifier(PBKDF2, Any::encode_from(&pbkdf2)?),
-        encryption: identifier(AES_256_CBC, Any::encode_from(&OctetString::new(iv)?)?),
-    };
-    let algorithm = identifier(PBES2, Any::encode_from(&pbes2)?);
-    EncryptedPrivateKeyInfo { algorithm, data: OctetString::new(data)? }.to_der()
+    info.to_pem(LineEnding::LF).ok()
+}
+
+fn decrypted(info: &[u8], passphrase: &str) -> Option<String> {
+    let info = EncryptedPrivateKeyInfoOwned::from_der(info).ok()?;
+    let parameters = info.encryption_algorithm.pbes2()?;
+    let pbkdf2 = parameters.kdf.pbkdf2()?;
+    let EncryptionScheme::Aes256Cbc { iv } = parameters.encryption else { return None };
+    if pbkdf2.prf != Pbkdf2Prf::HmacWithSha256 {
+        return None;
+    }
+    let cipher = PaddedBlockDecryptingKey::cbc_pkcs7(cipher_key(pbkdf2, passphrase)?).ok()?;
+    let mut key = info.encrypted_data.into_bytes().into_vec();
+    let key: &[u8] = cipher.decrypt(&mut key, DecryptionContext::Iv128((&iv).into())).ok()?;
+    // One wrong passphrase in 256 leaves octets that end like padding.
+    PrivateKeyInfoRef::try_from(key).ok()?;
+    der::pem::encode_string(PLAIN, LineEnding::LF, key).ok()
 }

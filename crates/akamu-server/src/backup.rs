@@ -124,6 +124,21 @@ pub enum BackupError {
         /// The file.
         path: PathBuf,
     },
+    /// The backup's keys are not under that passphrase.
+    #[error("{}: {source}; give the passphrase of the backup, or restore without one and open the keys yourself", path.display())]
+    Passphrase {
+        /// The key's file.
+        path: PathBuf,
+        /// What failed.
+        #[source]
+        source: akamu_ca::KeyError,
+    },
+    /// A passphrase was given for nothing.
+    #[error("{}: its keys are not encrypted; leave --passphrase-file away", directory.display())]
+    NotEncrypted {
+        /// The backup.
+        directory: PathBuf,
+    },
     /// A key cannot be encrypted.
     #[error("a file in keys/: {0}; only PKCS #8 keys can be encrypted")]
     Key(#[from] akamu_ca::KeyError),
@@ -150,6 +165,8 @@ impl BackupError {
             | Self::NotABackup { .. }
             | Self::OtherBaseUrl { .. }
             | Self::NoPassphrase { .. }
+            | Self::Passphrase { .. }
+            | Self::NotEncrypted { .. }
             | Self::InTheWay { .. } => true,
             Self::OtherIssuer { .. }
             | Self::Damaged { .. }
@@ -190,11 +207,7 @@ impl Keys {
         let Some(path) = passphrase_file else {
             return Ok(if without_keys { Self::LeftOut } else { Self::Plain });
         };
-        let text = std::fs::read_to_string(path).map_err(io(path))?;
-        match text.lines().next() {
-            Some(line) if !line.is_empty() => Ok(Self::Encrypted(line.to_owned())),
-            _ => Err(BackupError::NoPassphrase { path: path.to_owned() }),
-        }
+        passphrase(path).map(Self::Encrypted)
     }
 
     fn copy(&self, name: &str, from: &Path, to: &Path) -> Result<FileEntry, BackupError> {
@@ -207,6 +220,13 @@ impl Keys {
         }
         Ok(FileEntry::copy(name, from, to, 0o600)?)
     }
+}
+
+/// The passphrase in a file: its first line.
+pub(crate) fn passphrase(path: &Path) -> Result<String, BackupError> {
+    let text = std::fs::read_to_string(path).map_err(io(path))?;
+    let line = text.lines().next().filter(|it| !it.is_empty());
+    line.map(str::to_owned).ok_or_else(|| BackupError::NoPassphrase { path: path.to_owned() })
 }
 
 /// Makes a backup in `directory`, which is absent or empty, and tells what it holds. Blocks for as long as that takes.

@@ -85,6 +85,9 @@ pub enum Command {
         /// The directory that `backup` made
         #[arg(value_name = "DIR")]
         directory: PathBuf,
+        /// Open the private keys with the first line of this file
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
     },
 }
 

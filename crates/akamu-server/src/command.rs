@@ -86,10 +86,17 @@ pub async fn run(
                 Err(error) => return fail_backup(&error),
             }
         }
-        Command::Restore { directory, .. } => match restore::restore(&loaded.config, &directory) {
-            Ok(manifest) => print(&restore::told(&manifest, &loaded.config)),
-            Err(error) => return fail_backup(&error),
-        },
+        Command::Restore { directory, passphrase_file, .. } => {
+            let config = &loaded.config;
+            let restored = passphrase_file
+                .map(|file| backup::passphrase(&file))
+                .transpose()
+                .and_then(|passphrase| restore::restore(config, &directory, passphrase.as_deref()));
+            match restored {
+                Ok(manifest) => print(&restore::told(&manifest, config)),
+                Err(error) => return fail_backup(&error),
+            }
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

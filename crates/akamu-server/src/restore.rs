@@ -6,22 +6,26 @@ use akamu_ca::Authority;
 use akamu_store::{DataDirLock, SqliteBackup};
 
 use crate::backup::manifest::{DATABASE, FileEntry, KEYS, Manifest, ROOT, hex};
-use crate::backup::{BackupError, beside, io, is_empty, sqlite_file, sync_parent};
+use crate::backup::{BackupError, beside, io, is_empty, sqlite_file, sync_dir, sync_parent};
 use crate::config::Config;
 
 /// What a file is called until everything was found whole.
 const DRAFT: &str = ".restoring";
 
-/// Puts the backup in `directory` where `config` says, and tells what it was. Blocks for as long as that takes.
+/// Puts the backup in `directory` where `config` says, its keys opened with `passphrase` where one is given, and tells
+/// what it was. Blocks for as long as that takes.
 ///
 /// What is checked is what was written: each file is copied, and its copy put in place. No server starts where that was cut
 /// off.
 ///
 /// # Errors
 /// One line for the operator; then nothing is in place, unless the system fails between two renames.
-pub fn restore(config: &Config, directory: &Path) -> Result<Manifest, BackupError> {
+pub fn restore(config: &Config, directory: &Path, passphrase: Option<&str>) -> Result<Manifest, BackupError> {
     let database = sqlite_file(config)?;
-    let manifest = Manifest::read(directory)?;
+    let mut manifest = Manifest::read(directory)?;
+    if passphrase.is_some() && !manifest.keys_are_encrypted {
+        return Err(BackupError::NotEncrypted { directory: directory.to_owned() });
+    }
     if manifest.base_url != config.base_url.as_str() {
         let (ours, theirs) = (config.base_url.as_str().to_owned(), manifest.base_url);
         return Err(BackupError::OtherBaseUrl { ours, theirs });
@@ -32,11 +36,15 @@ pub fn restore(config: &Config, directory: &Path) -> Result<Manifest, BackupErro
     let has_keys = manifest.keys().next().is_some();
     places.assert_free(has_keys)?;
     places.clear()?;
-    let placed = places.draft(directory, &manifest).and_then(|()| places.put());
+    let placed = places
+        .draft(directory, &manifest)
+        .and_then(|()| passphrase.map_or(Ok(()), |it| places.open_keys(directory, &manifest, it)))
+        .and_then(|()| places.put());
     if placed.is_err() {
         // What the operator must know is why nothing was restored.
         let _ = places.clear();
     }
+    manifest.keys_are_encrypted &= passphrase.is_none();
     placed.map(|()| manifest)
 }
 
@@ -128,7 +136,26 @@ impl Places {
         Ok(())
     }
 
+    /// Opens the drafts of the keys, which were found whole.
+    fn open_keys(&self, directory: &Path, manifest: &Manifest, passphrase: &str) -> Result<(), BackupError> {
+        for name in manifest.keys() {
+            let draft = beside(&self.keys, DRAFT).join(name);
+            let text = std::fs::read_to_string(&draft).map_err(io(&draft))?;
+            if text.contains("BEGIN ENCRYPTED PRIVATE KEY-----") {
+                let wrong = |source| BackupError::Passphrase { path: directory.join(KEYS).join(name), source };
+                let opened = akamu_ca::decrypted_pem(&text, passphrase).map_err(wrong)?;
+                std::fs::remove_file(&draft).map_err(io(&draft))?;
+                FileEntry::write(name, opened.as_bytes(), &draft, 0o600)?;
+            }
+        }
+        Ok(())
+    }
+
     fn put(&self) -> Result<(), BackupError> {
+        let keys = beside(&self.keys, DRAFT);
+        if keys.exists() {
+            sync_dir(&keys)?;
+        }
         for path in self.all() {
             let draft = beside(path, DRAFT);
             if draft.exists() {
@@ -157,7 +184,7 @@ pub(crate) fn told(manifest: &Manifest, config: &Config) -> String {
     if manifest.keys_are_encrypted {
         let keys = config.data_dir.join(KEYS);
         text.push_str(&format!(
-            "The keys are under the passphrase: open {} with `openssl pkey` before the server starts.\n",
+            "The keys are still under the passphrase: open {} with `openssl pkey` before the server starts.\n",
             keys.join("issuing.key").display()
         ));
     }

@@ -1,5 +1,6 @@
 //! A backup that is taken while clients get certificates, and what a server finds that starts on it.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -91,7 +92,7 @@ async fn a_backup_taken_under_traffic_has_everything_that_was_acknowledged_befor
     doomed.shutdown_background();
 
     let place = place.moved(&Database::Sqlite);
-    let manifest = restore(&config(&place), &directory).unwrap();
+    let manifest = restore(&config(&place), &directory, None).unwrap();
     assert_eq!(manifest.files.len(), 5, "{manifest:?}");
     let server = place.start().await;
     assert_eq!(std::fs::read(server.root_pem()).unwrap(), root);
@@ -118,14 +119,14 @@ async fn backup_of_a_stopped_server(keys: Keys) -> (tempfile::TempDir, PathBuf, 
 }
 
 fn mode(path: &Path) -> u32 {
-    std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions()) & 0o7777
+    path.metadata().unwrap().permissions().mode() & 0o7777
 }
 
 #[tokio::test]
 async fn nobody_else_can_read_a_backup_or_what_is_restored() {
     let (_backups, directory, place) = backup_of_a_stopped_server(Keys::Plain).await;
     let place = place.moved(&Database::Sqlite);
-    restore(&config(&place), &directory).unwrap();
+    restore(&config(&place), &directory, None).unwrap();
     for (root, root_pem) in [(directory, 0o600), (place.data_dir(), 0o644)] {
         for (name, expected) in [
             ("akamu.db", 0o600),
@@ -149,7 +150,7 @@ async fn a_backup_without_keys_starts_once_they_are_there() {
     std::fs::create_dir_all(moved.data_dir()).unwrap();
     let copied = Command::new("cp").arg("-rp").arg(place.data_dir().join("keys")).arg(moved.data_dir()).status();
     assert!(copied.unwrap().success());
-    restore(&config(&moved), &directory).unwrap();
+    restore(&config(&moved), &directory, None).unwrap();
     moved.start().await;
 }
 
@@ -174,7 +175,7 @@ async fn keys_that_are_configured_elsewhere_are_left_to_the_operator() {
 async fn encrypted_keys_are_opened_by_openssl_with_the_passphrase_alone() {
     let (_backups, directory, place) = backup_of_a_stopped_server(Keys::Encrypted("open sesame".to_owned())).await;
     let moved = place.moved(&Database::Sqlite);
-    assert!(restore(&config(&moved), &directory).unwrap().keys_are_encrypted);
+    assert!(restore(&config(&moved), &directory, None).unwrap().keys_are_encrypted);
     let keys = moved.data_dir().join("keys");
     for name in ["issuing.key", "root.key"] {
         let file = keys.join(name);
@@ -195,12 +196,34 @@ async fn encrypted_keys_are_opened_by_openssl_with_the_passphrase_alone() {
 }
 
 #[tokio::test]
+async fn a_restore_opens_encrypted_keys_with_the_passphrase_alone() {
+    let (_backups, directory, place) = backup_of_a_stopped_server(Keys::Encrypted("open sesame".to_owned())).await;
+    let moved = place.moved(&Database::Sqlite);
+    let error = restore(&config(&moved), &directory, Some("open barley")).unwrap_err();
+    let key = directory.join("keys/issuing.key");
+    assert!(matches!(&error, BackupError::Passphrase { path, .. } if *path == key), "{error}");
+    assert!(!error.to_string().contains('\n') && !error.to_string().contains("barley"), "{error}");
+    assert!(!moved.data_dir().join("keys").exists() && !moved.data_dir().join("akamu.db").exists());
+    assert!(!restore(&config(&moved), &directory, Some("open sesame")).unwrap().keys_are_encrypted);
+    for name in ["issuing.key", "root.key"] {
+        let [restored, original] = [&moved, &place].map(|it| it.data_dir().join("keys").join(name));
+        let pem = |path| pem_der(&std::fs::read_to_string(path).unwrap());
+        assert_eq!(pem(&restored), pem(&original), "{name}");
+        assert_eq!(std::fs::metadata(restored).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
+    }
+    moved.start().await;
+    let (_backups, directory, place) = backup_of_a_stopped_server(Keys::Plain).await;
+    let error = restore(&config(&place.moved(&Database::Sqlite)), &directory, Some("open sesame")).unwrap_err();
+    assert!(matches!(error, BackupError::NotEncrypted { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn a_damaged_backup_is_refused_and_leaves_nothing() {
     let (_backups, directory, place) = backup_of_a_stopped_server(Keys::Plain).await;
     let place = place.moved(&Database::Sqlite);
     let config = config(&place);
     let refused = |what: &str| {
-        let error = restore(&config, &directory).unwrap_err();
+        let error = restore(&config, &directory, None).unwrap_err();
         let left: Vec<_> = std::fs::read_dir(place.data_dir()).into_iter().flatten().collect();
         assert!(left.iter().all(|it| it.as_ref().unwrap().file_name() == "lock"), "{what}: {left:?}");
         assert!(!error.to_string().contains('\n'), "{error}");
@@ -234,7 +257,7 @@ async fn a_damaged_backup_is_refused_and_leaves_nothing() {
     std::fs::write(&manifest, whole.replace("\"schema_version\": \"2026", "\"schema_version\": \"2025")).unwrap();
     assert!(matches!(refused("schema"), BackupError::OtherDatabase { .. }));
     std::fs::write(&manifest, whole).unwrap();
-    restore(&config, &directory).unwrap();
+    restore(&config, &directory, None).unwrap();
 }
 
 #[tokio::test]
@@ -243,7 +266,7 @@ async fn a_restore_that_is_cut_off_begins_no_new_ca_and_may_be_made_again() {
     // What was to be put in place when the power went: database, keys and root, in this order.
     for left in [&["akamu.db", "keys", "root.pem"][..], &["keys", "root.pem"], &["root.pem"]] {
         let place = place.moved(&Database::Sqlite);
-        restore(&config(&place), &directory).unwrap();
+        restore(&config(&place), &directory, None).unwrap();
         for name in left {
             let path = place.data_dir().join(name);
             std::fs::rename(&path, path.with_file_name(format!("{name}.restoring"))).unwrap();
@@ -252,11 +275,11 @@ async fn a_restore_that_is_cut_off_begins_no_new_ca_and_may_be_made_again() {
         assert!(refused.contains(": a restore was cut off here; ") && !refused.contains('\n'), "{refused}");
         for name in ["akamu.db", "keys"].into_iter().filter(|name| !left.contains(name)) {
             let placed = place.data_dir().join(name);
-            let error = restore(&config(&place), &directory).unwrap_err();
+            let error = restore(&config(&place), &directory, None).unwrap_err();
             assert!(matches!(&error, BackupError::InTheWay { path } if *path == placed), "{error}");
             std::fs::rename(&placed, placed.with_extension("away")).unwrap();
         }
-        restore(&config(&place), &directory).unwrap_or_else(|error| panic!("{left:?}: {error}"));
+        restore(&config(&place), &directory, None).unwrap_or_else(|error| panic!("{left:?}: {error}"));
         place.start().await;
     }
 }
@@ -264,17 +287,17 @@ async fn a_restore_that_is_cut_off_begins_no_new_ca_and_may_be_made_again() {
 #[tokio::test]
 async fn nothing_is_overwritten() {
     let (backups, directory, place) = backup_of_a_stopped_server(Keys::Plain).await;
-    let error = restore(&config(&place), &directory).unwrap_err();
+    let error = restore(&config(&place), &directory, None).unwrap_err();
     assert!(matches!(&error, BackupError::InTheWay { path } if path.ends_with("akamu.db")), "{error}");
     let server = place.clone().start().await;
-    let error = restore(&config(&server.place), &directory).unwrap_err();
+    let error = restore(&config(&server.place), &directory, None).unwrap_err();
     assert!(matches!(error, BackupError::Lock(_)), "{error}");
     let moved = place.moved(&Database::Sqlite);
     for name in ["akamu.db-wal", "keys/own.key"] {
         let file = moved.data_dir().join(name);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(&file, "mine").unwrap();
-        let error = restore(&config(&moved), &directory).unwrap_err();
+        let error = restore(&config(&moved), &directory, None).unwrap_err();
         assert!(matches!(&error, BackupError::InTheWay { path } if file.starts_with(path)), "{error}");
         std::fs::remove_file(file).unwrap();
     }
@@ -322,9 +345,10 @@ async fn postgresql_is_backed_up_by_pg_dump_while_the_server_serves() {
     let server = database.server().await;
     let told = acknowledged(&server, "dumped.test").await;
     let directory = server.data_dir().join("backup");
-    for outcome in
-        [taken(&server.place, &directory, Keys::Plain).await, restore(&config(&server.place), &directory).map(drop)]
-    {
+    for outcome in [
+        taken(&server.place, &directory, Keys::Plain).await,
+        restore(&config(&server.place), &directory, None).map(drop),
+    ] {
         let error = outcome.unwrap_err();
         assert!(matches!(error, BackupError::Postgres { .. }) && !error.to_string().contains('\n'), "{error}");
     }
