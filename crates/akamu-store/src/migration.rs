@@ -1,13 +1,17 @@
 //! Brings the schema up to date, one process at a time, and refuses one that is newer than this program.
+//!
+//! On SQLite that is one transaction: whatever cuts a start off, none of it has happened, and nobody waits for the dead.
+//! On PostgreSQL, whose replicas start at once, a lease is taken first.
 
 use std::time::Duration;
 
 use akamu_proto::Timestamp;
+use diesel::backend::Backend;
 use diesel::connection::SimpleConnection as _;
 use diesel::migration::MigrationSource;
 use diesel::prelude::*;
 use diesel::result::Error as DieselError;
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use crate::OpenError;
 use crate::connection::{AnyConnection, DbResult};
@@ -30,10 +34,20 @@ diesel::table! {
     }
 }
 
-/// Runs what is missing, under a lock that is a row with a lease: advisory locks are no-ops on some engines.
+/// Runs what is missing.
 pub(crate) fn run(connection: &mut AnyConnection, now: Timestamp) -> Result<(), OpenError> {
-    let failed = |error: DieselError| OpenError::Migration { reason: one_line(&error.to_string()) };
-    despite_races(|| create_lock(connection)).map_err(failed)?;
+    match connection {
+        AnyConnection::Sqlite(it) => it.immediate_transaction(|it| {
+            pending_of(it, &SQLITE)?;
+            it.run_pending_migrations(SQLITE).map(drop).map_err(|error| failed(&*error))
+        }),
+        AnyConnection::Postgres(_) => run_under_lease(connection, now),
+    }
+}
+
+/// The lock is a row with a lease: advisory locks are no-ops on some engines.
+fn run_under_lease(connection: &mut AnyConnection, now: Timestamp) -> Result<(), OpenError> {
+    despite_races(|| create_lock(connection))?;
     despite_races(|| applied(connection))?;
     let mut waited = Duration::ZERO;
     loop {
@@ -41,7 +55,7 @@ pub(crate) fn run(connection: &mut AnyConnection, now: Timestamp) -> Result<(), 
         if pending(connection)? == 0 {
             return Ok(());
         }
-        if take_lock(connection, now).map_err(failed)? {
+        if take_lock(connection, now)? {
             break;
         }
         if waited >= PATIENCE {
@@ -54,22 +68,39 @@ pub(crate) fn run(connection: &mut AnyConnection, now: Timestamp) -> Result<(), 
         AnyConnection::Postgres(it) => it.run_pending_migrations(POSTGRES).map(drop),
         AnyConnection::Sqlite(it) => it.run_pending_migrations(SQLITE).map(drop),
     };
-    let outcome = outcome.map_err(|error| OpenError::Migration { reason: one_line(&error.to_string()) });
-    diesel::update(akamu_migration_lock::table)
-        .set(akamu_migration_lock::held_until.eq(0))
-        .execute(connection)
-        .map_err(failed)?;
+    let outcome = outcome.map_err(|error| failed(&*error));
+    diesel::update(akamu_migration_lock::table).set(akamu_migration_lock::held_until.eq(0)).execute(connection)?;
     outcome
+}
+
+fn failed(error: &dyn std::error::Error) -> OpenError {
+    OpenError::Migration { reason: one_line(&error.to_string()) }
+}
+
+/// Of the transaction around the migrations, and of the lock.
+impl From<DieselError> for OpenError {
+    fn from(error: DieselError) -> Self {
+        failed(&error)
+    }
 }
 
 /// How many migrations are to be run. Refuses a database that has one which we do not know.
 fn pending(connection: &mut AnyConnection) -> Result<usize, OpenError> {
-    let applied = applied(connection)?;
-    let known = match connection {
-        AnyConnection::Postgres(_) => versions::<diesel::pg::Pg>(&POSTGRES),
-        AnyConnection::Sqlite(_) => versions::<diesel::sqlite::Sqlite>(&SQLITE),
+    match connection {
+        AnyConnection::Postgres(it) => pending_of(it, &POSTGRES),
+        AnyConnection::Sqlite(it) => pending_of(it, &SQLITE),
     }
-    .map_err(|reason| OpenError::Migration { reason })?;
+}
+
+fn pending_of<DB: Backend>(
+    connection: &mut impl MigrationHarness<DB>,
+    source: &EmbeddedMigrations,
+) -> Result<usize, OpenError>
+where
+    EmbeddedMigrations: MigrationSource<DB>,
+{
+    let applied = applied_of(connection)?;
+    let known = versions(source)?;
     if let Some(found) = applied.iter().filter(|it| !known.contains(it)).max() {
         let known = known.iter().max().cloned().unwrap_or_default();
         return Err(OpenError::Newer { found: found.clone(), known });
@@ -85,20 +116,23 @@ pub(crate) fn version(connection: &mut AnyConnection) -> Result<String, OpenErro
 
 /// The versions that the database has. Makes diesel's table where it is not there.
 fn applied(connection: &mut AnyConnection) -> Result<Vec<String>, OpenError> {
-    let applied = match connection {
-        AnyConnection::Postgres(it) => it.applied_migrations(),
-        AnyConnection::Sqlite(it) => it.applied_migrations(),
-    };
-    let applied = applied.map_err(|error| OpenError::Migration { reason: one_line(&error.to_string()) })?;
+    match connection {
+        AnyConnection::Postgres(it) => applied_of(it),
+        AnyConnection::Sqlite(it) => applied_of(it),
+    }
+}
+
+fn applied_of<DB: Backend>(connection: &mut impl MigrationHarness<DB>) -> Result<Vec<String>, OpenError> {
+    let applied = connection.applied_migrations().map_err(|error| failed(&*error))?;
     Ok(applied.iter().map(ToString::to_string).collect())
 }
 
 /// The versions that this program has.
-fn versions<DB: diesel::backend::Backend>(source: &EmbeddedMigrations) -> Result<Vec<String>, String>
+fn versions<DB: Backend>(source: &EmbeddedMigrations) -> Result<Vec<String>, OpenError>
 where
     EmbeddedMigrations: MigrationSource<DB>,
 {
-    let migrations = source.migrations().map_err(|error| one_line(&error.to_string()))?;
+    let migrations = source.migrations().map_err(|error| failed(&*error))?;
     Ok(migrations.iter().map(|it| it.name().version().to_string()).collect())
 }
 
