@@ -105,6 +105,14 @@ pub enum OpenError {
         /// The file.
         path: String,
     },
+    /// The file is no write-ahead log, or is damaged.
+    #[error(
+        "{path} is no write-ahead log of SQLite, or is damaged; what was answered last is in it: restore the database from a backup, or move this file away to go on without it"
+    )]
+    NotALog {
+        /// The file.
+        path: String,
+    },
     /// The schema is of a later version of this program.
     #[error(
         "the database was written by a newer version of akamu-server (it has migration {found}, this one knows {known}); run that version, or restore a backup"
@@ -156,7 +164,7 @@ pub enum BackupError {
         /// The file.
         path: String,
     },
-    /// Its schema cannot be read, or is of a later version of this program.
+    /// Its log or its schema cannot be read, or is of a later version of this program.
     #[error(transparent)]
     Schema(#[from] OpenError),
 }

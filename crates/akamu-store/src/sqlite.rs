@@ -1,6 +1,7 @@
 //! The embedded database: one writer thread, and reader connections beside it.
 
 pub(crate) mod backup;
+mod wal;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -42,6 +43,7 @@ pub(crate) fn establish(path: &Path) -> Result<AnyConnection, ConnectionError> {
 
 /// Opens the file for the first time in this process, and says in one line what is wrong with it.
 pub(crate) fn open(path: &Path) -> Result<AnyConnection, OpenError> {
+    wal::assert_readable(path)?;
     create(path).map_err(|error| OpenError::Unreachable { reason: format!("{}: {error}", path.display()) })?;
     recognise(path)?;
     establish(path).map_err(|error| not_a_database(path, error.to_string()))

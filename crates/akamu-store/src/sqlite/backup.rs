@@ -6,7 +6,7 @@ use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 
-use super::{APPLICATION_ID, BUSY_TIMEOUT, Number, create};
+use super::{APPLICATION_ID, BUSY_TIMEOUT, Number, create, wal};
 use crate::connection::AnyConnection;
 use crate::error::{BackupError, one_line};
 use crate::identity::{self, Identity};
@@ -79,6 +79,7 @@ fn open(path: &Path) -> Result<AnyConnection, BackupError> {
     let unusable = |error: &dyn std::fmt::Display| unusable(path, error);
     // SQLite would make it.
     std::fs::File::open(path).map_err(|error| unusable(&error))?;
+    wal::assert_readable(path)?;
     let mut connection = SqliteConnection::establish(&path.to_string_lossy()).map_err(|error| unusable(&error))?;
     connection
         .batch_execute(&format!("PRAGMA busy_timeout = {}", BUSY_TIMEOUT.as_millis()))

@@ -167,6 +167,33 @@ async fn a_damaged_database_is_named() {
     assert!(matches!(&error, OpenError::NotADatabase { path, .. } if path.ends_with("akamu.db")), "{error:?}");
 }
 
+#[tokio::test]
+async fn a_log_that_is_none_is_named_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = || StoreOptions::parse("sqlite://akamu.db", directory.path()).unwrap();
+    let log = directory.path().join("akamu.db-wal");
+    let text = "what another program keeps here\n".repeat(20);
+    std::fs::write(&log, &text).unwrap();
+    for has_database in [false, true] {
+        if has_database {
+            std::fs::remove_file(&log).unwrap();
+            let path = directory.path().join("akamu.db");
+            let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+            connection.batch_execute("PRAGMA application_id = 1097559413").unwrap();
+            drop(connection);
+            std::fs::write(&log, &text).unwrap();
+        }
+        let error = Store::open(options(), NOW).await.unwrap_err();
+        assert!(matches!(&error, OpenError::NotALog { path } if path.ends_with("akamu.db-wal")), "{error:?}");
+        assert_eq!(error.to_string().lines().count(), 1, "{error}");
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), text);
+        assert_eq!(directory.path().join("akamu.db").exists(), has_database);
+    }
+    // Cut off before its header was whole.
+    std::fs::write(&log, [0; 32]).unwrap();
+    Store::open(options(), NOW).await.unwrap();
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn nobody_else_reads_the_file() {
