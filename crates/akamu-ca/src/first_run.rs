@@ -1,8 +1,8 @@
 //! The first run: a root, and an intermediate under it that issues, so that the root's key can go offline.
 //!
-//! Files under the data directory: `root.pem` (to be trusted), and in `keys/` `root.key`, `issuing.key` and
-//! `issuing.pem` (the issuing certificate, then the root). They appear together: `keys/` is made under another name, and
-//! renamed. `root.pem` follows the issuer: it is written after it, and anew where it is another root.
+//! Files under the data directory: in `keys/` `root.key`, `issuing.key` and `issuing.pem` (the issuing certificate, then
+//! the root), and `root.pem` (to be trusted). Those in `keys/` appear together: it is made under another name, and renamed.
+//! `root.pem` is for the caller to write, once the database knows the issuer: where it is, there has been a database.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -187,7 +187,7 @@ impl Authority {
         Ok(!(self.missing(ROOT_KEY)? && self.missing(ISSUING_KEY)? && self.missing(ISSUING_PEM)?))
     }
 
-    /// Reads the CA. Writes root.pem anew, where a first run was cut off before it, or somebody removed it.
+    /// Reads the CA, whatever root.pem says.
     ///
     /// # Errors
     /// What is wrong with a file.
@@ -198,12 +198,10 @@ impl Authority {
                 return Err(FirstRunError::Incomplete { path: self.keys(), missing });
             }
         }
-        let issuer = Issuer::load(&self.issuing_key(), &self.issuing_pem(), profile, hash, now)?;
-        self.write_root(issuer.root_der())?;
-        Ok(issuer)
+        Ok(Issuer::load(&self.issuing_key(), &self.issuing_pem(), profile, hash, now)?)
     }
 
-    /// Writes root.pem, where it is not there or holds another root.
+    /// Writes root.pem, where it is not there or holds another root. To be called once the database knows the issuer.
     ///
     /// # Errors
     /// Where it cannot be written.
@@ -216,7 +214,7 @@ impl Authority {
         files::replace(&path, &pem, 0o644)
     }
 
-    /// Makes root and intermediate. `random` fills octets for the two serial numbers.
+    /// Makes root and intermediate, without root.pem. `random` fills octets for the two serial numbers.
     ///
     /// # Errors
     /// Where something cannot be made or written, or something is in `keys/` already.
@@ -275,8 +273,6 @@ impl Authority {
         // In the place of one that is empty: one with something in it stays.
         std::fs::rename(&made, &keys).map_err(|source| FileError::Io { path: keys, source })?;
         files::sync_dir(&self.directory)?;
-        // Last: cut off before it, the next start reads keys/ and writes it.
-        self.write_root(issuer.root_der())?;
         Ok(issuer)
     }
 }

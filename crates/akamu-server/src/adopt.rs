@@ -13,9 +13,12 @@ pub(crate) async fn adopt(config: &Config, parts: Parts, yes: bool) -> Result<St
     let database = |error: &dyn std::fmt::Display| StartError::new(format!("the database: {error}"));
     let options = StoreOptions::parse(&config.database.url, &config.data_dir).map_err(|error| database(&error))?;
     const NEW: &str = "The database is new; `akamu-server serve` will make it its own.\n";
-    // To open it would make it.
-    if options.sqlite_file().is_some_and(|file| !file.exists()) {
-        return Ok(NEW.to_owned());
+    if let Some(file) = options.sqlite_file() {
+        authority_files::assert_database_is_not_lost(config, file)?;
+        // To open it would make it.
+        if !file.exists() {
+            return Ok(NEW.to_owned());
+        }
     }
     let store = Store::open(options, now).await.map_err(|error| database(&error))?;
     let known = store.identity().await.map_err(|error| database(&error))?;

@@ -1,4 +1,6 @@
 //! Where the CA's keys come from: the configured files, or the data directory, where the first start makes them.
+//!
+//! root.pem is written once the database knows the issuer, and so is the proof that there has been a database.
 
 use std::path::{Path, PathBuf};
 
@@ -19,6 +21,36 @@ pub(crate) fn create_data_dir(data_dir: &Path) -> Result<(), StartError> {
     Authority::create_directory(data_dir).map_err(|error| StartError::new(format!("data_dir: {error}")))
 }
 
+/// Refuses to begin anew where the embedded database of a CA is gone. To be asked before anything makes the file.
+pub(crate) fn assert_database_is_not_lost(config: &Config, file: &Path) -> Result<(), StartError> {
+    let state = match std::fs::metadata(file) {
+        Ok(it) if it.len() > 0 => return Ok(()),
+        Ok(_) => "is empty",
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => "is missing",
+        Err(error) => return Err(StartError::new(format!("{}: {error}", file.display()))),
+    };
+    assert_first_start(config, &format!("{}: {state}", file.display()))
+}
+
+/// Refuses a start that would be the first where it is not: `what` says why it would be.
+pub(crate) fn assert_first_start(config: &Config, what: &str) -> Result<(), StartError> {
+    let root = root_pem(&config.data_dir);
+    match root.try_exists() {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(StartError::new(format!(
+            "{what}, and {} says that there was a database; restore a backup, or remove root.pem to begin anew, without the accounts and certificates that were in it",
+            root.display()
+        ))),
+        Err(error) => Err(StartError::new(format!("{}: {error}", root.display()))),
+    }
+}
+
+/// Writes root.pem. To be called once the database knows the issuer.
+pub(crate) fn write_root(config: &Config, issuer: &Issuer) -> Result<(), StartError> {
+    let authority = Authority::new(&config.data_dir);
+    authority.write_root(issuer.root_der()).map_err(|error| StartError::new(error.to_string()))
+}
+
 /// Reads the issuer; makes one only together with a new database: a server that has lost its keys must not go on with
 /// others.
 pub(crate) fn open_or_make(
@@ -33,10 +65,8 @@ pub(crate) fn open_or_make(
         config.ca.key_type.parse().map_err(|error| StartError::new(format!("ca.key_type: {error}")))?;
     let authority = Authority::new(&config.data_dir);
     if let (Some(key_file), Some(cert_file)) = (&config.ca.key_file, &config.ca.cert_file) {
-        let issuer = Issuer::load(key_file, cert_file, profile, hash, now)
-            .map_err(|error| StartError::new(format!("ca.key_file, ca.cert_file: {error}")))?;
-        authority.write_root(issuer.root_der()).map_err(|error| StartError::new(error.to_string()))?;
-        return Ok(issuer);
+        return Issuer::load(key_file, cert_file, profile, hash, now)
+            .map_err(|error| StartError::new(format!("ca.key_file, ca.cert_file: {error}")));
     }
     if authority.exists().map_err(|error| StartError::new(error.to_string()))? {
         return authority.load(profile, hash, now).map_err(|error| StartError::new(error.to_string()));
@@ -57,7 +87,7 @@ pub(crate) fn open_or_make(
     let issuer = authority
         .create(&first_run, profile, &mut |octets| random.fill(octets), now)
         .map_err(|error| StartError::new(error.to_string()))?;
-    tracing::info!(root = %authority.root_pem().display(), "a new CA is made");
+    tracing::info!(keys = %config.data_dir.join("keys").display(), "a new CA is made");
     Ok(issuer)
 }
 

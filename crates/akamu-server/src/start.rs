@@ -113,6 +113,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
     let lock = if let Some(file) = options.sqlite_file() {
         let lock = DataDirLock::acquire(&config.data_dir).map_err(|error| StartError::new(error.to_string()))?;
         restore::assert_none_was_cut_off(config, file).map_err(|error| StartError::new(error.to_string()))?;
+        authority_files::assert_database_is_not_lost(config, file)?;
         Some(lock)
     } else {
         None
@@ -153,7 +154,9 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
         metrics,
     });
     validations.attach(&app);
-    revocation_list::renew(&app).await.map_err(|error| StartError::new(format!("the first CRL: {error}")))?;
+    revocation_list::renew(&app)
+        .await
+        .map_err(|error| StartError::new(format!("the first CRL: {}", with_causes(&*error))))?;
 
     let (stop, stopped) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
@@ -261,31 +264,38 @@ async fn bind_optional(address: Option<SocketAddr>, key: &str) -> Result<Option<
 }
 
 fn database(error: &akamu_store::StoreError) -> StartError {
-    let mut text = format!("the database: {error}");
-    if let Some(cause) = std::error::Error::source(error) {
-        text = format!("{text}: {cause}");
-    }
-    StartError::new(text)
+    StartError::new(with_causes(error))
+}
+
+/// The error and what lies behind it, in one line.
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let texts: Vec<_> = std::iter::successors(Some(error), |it| it.source()).map(ToString::to_string).collect();
+    texts.join(": ")
 }
 
 /// The issuer, made at the first start only: together with a new database.
 async fn issuer(config: &Config, store: &Store, random: &dyn Random, now: Timestamp) -> Result<Issuer, StartError> {
     let known = store.identity().await.map_err(|error| database(&error))?;
+    if known.is_none() {
+        authority_files::assert_first_start(config, "the database is new")?;
+    }
     let issuer = authority_files::open_or_make(config, profile(config), known.is_none(), random, now)?;
     let identity = Identity {
         base_url: config.base_url.as_str().to_owned(),
         issuers: vec![Sha256::digest(issuer.certificate_der()).into()],
     };
     match store.identity_record(identity.clone(), now).await.map_err(|error| database(&error))? {
-        IdentityOutcome::Recorded | IdentityOutcome::Same => Ok(issuer),
+        IdentityOutcome::Recorded | IdentityOutcome::Same => {}
         // A trial moves to another port and stays the same trial.
         IdentityOutcome::Differs(known) if config.trial && known.issuers == identity.issuers => {
             tracing::warn!(before = known.base_url, now = identity.base_url, "the trial's URL has changed");
             store.identity_adopt(identity).await.map_err(|error| database(&error))?;
-            Ok(issuer)
         }
-        IdentityOutcome::Differs(known) => Err(StartError::new(difference(&known, &identity))),
+        IdentityOutcome::Differs(known) => return Err(StartError::new(difference(&known, &identity))),
     }
+    // Cut off before this, the next start finds the same issuer in keys/ and in the database.
+    authority_files::write_root(config, &issuer)?;
+    Ok(issuer)
 }
 
 fn difference(known: &Identity, ours: &Identity) -> String {

@@ -147,15 +147,25 @@ fn a_first_run_that_was_cut_off_is_as_if_there_had_been_none() {
             assert!(!authority.exists().unwrap());
             let issuer = create(&authority).unwrap();
             assert_ne!(issuer.certificate_der(), earlier.issuer.certificate_der());
-            assert_eq!(files(directory.path()), ["keys", "root.pem"]);
+            assert_eq!(files(directory.path()), ["keys"]);
             assert_eq!(mode(&directory.path().join("keys")), 0o700);
             assert_eq!(load(&authority).unwrap().certificate_der(), issuer.certificate_der());
         }
     }
 }
 
+/// Its presence says that the database has known the issuer, which these do not know.
 #[test]
-fn a_first_run_that_was_cut_off_before_root_pem_is_completed() {
+fn root_pem_comes_neither_with_the_keys_nor_by_reading_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new(directory.path());
+    create(&authority).unwrap();
+    load(&authority).unwrap();
+    assert_eq!(files(directory.path()), ["keys"]);
+}
+
+#[test]
+fn a_root_pem_that_was_cut_off_is_completed() {
     let ca = ca(KeyType::EcP256);
     let authority = Authority::new(ca.directory.path());
     let root = std::fs::read_to_string(authority.root_pem()).unwrap();
@@ -165,7 +175,7 @@ fn a_first_run_that_was_cut_off_before_root_pem_is_completed() {
             std::fs::write(ca.directory.path().join("root.new"), draft).unwrap();
         }
         assert!(authority.exists().unwrap());
-        assert_eq!(load(&authority).unwrap().root_der(), ca.issuer.root_der());
+        authority.write_root(load(&authority).unwrap().root_der()).unwrap();
         assert_eq!(files(ca.directory.path()), ["keys", "root.pem"]);
         assert_eq!(std::fs::read_to_string(authority.root_pem()).unwrap(), root);
         assert_eq!(mode(&authority.root_pem()), 0o644);
@@ -229,18 +239,19 @@ fn a_keys_directory_that_is_none_ends_in_one_line() {
 }
 
 #[test]
-fn root_pem_is_always_the_issuers_root() {
+fn root_pem_becomes_the_issuers_root() {
     let (ca, other) = (ca(KeyType::EcP256), ca(KeyType::EcP256));
     let path = ca.directory.path().join("root.pem");
     let ours = std::fs::read_to_string(&path).unwrap();
+    let write = || Authority::new(ca.directory.path()).write_root(ca.issuer.root_der()).unwrap();
     for text in [std::fs::read_to_string(other.directory.path().join("root.pem")).unwrap(), String::new()] {
         std::fs::write(&path, text).unwrap();
-        Authority::new(ca.directory.path()).load(profile(), HashAlg::Sha256, now()).unwrap();
+        write();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), ours);
     }
     // It is not written where it is right: on a file system that is read-only too there is a start.
     let before = std::fs::metadata(&path).unwrap().modified().unwrap();
-    Authority::new(ca.directory.path()).load(profile(), HashAlg::Sha256, now()).unwrap();
+    write();
     assert_eq!(std::fs::metadata(&path).unwrap().modified().unwrap(), before);
 }
 

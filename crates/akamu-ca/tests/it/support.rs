@@ -62,7 +62,9 @@ pub(crate) fn ca(key_type: KeyType) -> Ca {
 
 pub(crate) fn ca_with(first_run: &FirstRun, profile: Profile) -> Ca {
     let directory = tempfile::tempdir().unwrap();
-    let issuer = Authority::new(directory.path()).create(first_run, profile, &mut random(), now()).unwrap();
+    let authority = Authority::new(directory.path());
+    let issuer = authority.create(first_run, profile, &mut random(), now()).unwrap();
+    authority.write_root(issuer.root_der()).unwrap();
     Ca { directory, issuer }
 }
 

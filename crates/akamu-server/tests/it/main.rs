@@ -9,6 +9,7 @@ mod client;
 mod constrained_issuer;
 mod database;
 mod fairness;
+mod first_start;
 mod housekeeping;
 mod instant;
 mod issuance;
