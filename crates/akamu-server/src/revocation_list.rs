@@ -121,7 +121,7 @@ pub(crate) async fn renew_forever(app: Arc<App>, mut stop: watch::Receiver<bool>
             () = stopped(&mut stop) => return,
         };
         while let Err(error) = look_after(&app, is_wanted, half, &mut lacks_before).await {
-            tracing::error!(%error, "the CRL could not be renewed");
+            tracing::error!(%error, cause = ?error, "the CRL could not be renewed");
             tokio::select! {
                 () = app.clock.sleep(RETRY) => {}
                 () = stopped(&mut stop) => return,

@@ -11,7 +11,7 @@ pub enum StoreError {
     /// Two rows that must not both be there: a caller drew an id or serial twice, or broke an order of operations.
     #[error("the database refused a row")]
     Constraint(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// Something in the database cannot be read: it is damaged, or was changed by hand.
+    /// Something in the database cannot be read: its file is damaged, or a row was changed by hand.
     #[error("the database holds something that cannot be read")]
     Corrupt(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The database refused a statement.
@@ -22,10 +22,29 @@ pub enum StoreError {
     Closed,
 }
 
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
 impl StoreError {
     /// Whether a client should try again later (503).
     pub const fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Closed)
+    }
+
+    /// Whether it is the file that is damaged, and not one row of it.
+    pub(crate) fn is_damage(&self) -> bool {
+        let Self::Corrupt(cause) = self else { return false };
+        matches!(cause.downcast_ref(), Some(DieselError::DatabaseError(..)))
+    }
+
+    /// The same with another cause.
+    pub(crate) fn map_cause(self, map: impl FnOnce(Cause) -> Cause) -> Self {
+        match self {
+            Self::Unavailable(cause) => Self::Unavailable(map(cause)),
+            Self::Constraint(cause) => Self::Constraint(map(cause)),
+            Self::Corrupt(cause) => Self::Corrupt(map(cause)),
+            Self::Failed(cause) => Self::Failed(map(cause)),
+            Self::Closed => Self::Closed,
+        }
     }
 }
 
@@ -44,6 +63,7 @@ impl From<DieselError> for StoreError {
                 | DatabaseErrorKind::SerializationFailure
                 | DatabaseErrorKind::ReadOnlyTransaction => Self::Unavailable(Box::new(error)),
                 _ if is_passing(information.message()) => Self::Unavailable(Box::new(error)),
+                _ if is_damage(information.message()) => Self::Corrupt(Box::new(error)),
                 _ => Self::Failed(Box::new(error)),
             },
             DieselError::BrokenTransactionManager | DieselError::AlreadyInTransaction => {
@@ -56,7 +76,7 @@ impl From<DieselError> for StoreError {
 }
 
 /// Whether a message of a kind that diesel does not name is about a state that may pass.
-fn is_passing(message: &str) -> bool {
+pub(crate) fn is_passing(message: &str) -> bool {
     const PASSING: &[&str] = &[
         "database or disk is full",
         "disk I/O error",
@@ -74,6 +94,13 @@ fn is_passing(message: &str) -> bool {
         "connection to server",
     ];
     PASSING.iter().any(|it| message.contains(it))
+}
+
+/// Whether a message of SQLite's is about a file that is not what it wrote.
+pub(crate) fn is_damage(message: &str) -> bool {
+    const DAMAGE: &[&str] =
+        &["database disk image is malformed", "file is not a database", "malformed database schema"];
+    DAMAGE.iter().any(|it| message.contains(it))
 }
 
 /// Why a database cannot be opened: one line for the operator.

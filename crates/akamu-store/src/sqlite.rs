@@ -1,6 +1,7 @@
 //! The embedded database: one writer thread, and reader connections beside it.
 
 pub(crate) mod backup;
+mod health;
 mod wal;
 mod writer;
 
@@ -15,9 +16,10 @@ use diesel::sql_types::BigInt;
 use tokio::sync::Semaphore;
 
 use crate::connection::{AnyConnection, DbResult};
-use crate::error::{OpenError, StoreError};
+use crate::error::{OpenError, StoreError, is_damage, is_passing, one_line};
 use crate::observer::{Observer, count_statements};
 use crate::postgres::{CONNECTION_TIMEOUT, blocking, permits, unavailable};
+use health::{Health, State};
 use writer::Writer;
 
 /// How long a statement waits for another process's lock.
@@ -46,11 +48,31 @@ pub(crate) fn open(path: &Path) -> Result<AnyConnection, OpenError> {
     wal::assert_readable(path)?;
     create(path).map_err(|error| OpenError::Unreachable { reason: format!("{}: {error}", path.display()) })?;
     recognise(path)?;
-    establish(path).map_err(|error| not_a_database(path, error.to_string()))
+    establish(path).map_err(|error| unusable(path, &error))
 }
 
-fn not_a_database(path: &Path, reason: String) -> OpenError {
-    OpenError::NotADatabase { path: path.display().to_string(), reason }
+/// A migration's failure that is the file's own.
+pub(crate) fn of_file(path: &Path, error: OpenError) -> OpenError {
+    match error {
+        OpenError::Migration { reason } if is_passing(&reason) || is_damage(&reason) => unusable(path, &reason),
+        other => other,
+    }
+}
+
+/// What is wrong with the file, or with what it lies on.
+fn unusable(path: &Path, error: &dyn std::fmt::Display) -> OpenError {
+    let (path, reason) = (path.display().to_string(), one_line(&error.to_string()));
+    if reason.contains("database is locked") {
+        OpenError::Unreachable { reason: format!("{path}: {reason}: another program has it open; end that") }
+    } else if is_passing(&reason) {
+        OpenError::Unreachable {
+            reason: format!(
+                "{path}: {reason}; see that its file system has room, and that the server's user may write to its directory"
+            ),
+        }
+    } else {
+        OpenError::NotADatabase { path, reason }
+    }
 }
 
 /// Makes the file where it is not there, readable by us alone: contacts and key authorizations are nobody else's
@@ -71,7 +93,7 @@ struct Number {
 
 /// Refuses a file of another program before anything in it is changed, and marks an empty one as ours.
 fn recognise(path: &Path) -> Result<(), OpenError> {
-    let unusable = |error: &dyn std::fmt::Display| not_a_database(path, error.to_string());
+    let unusable = |error: &dyn std::fmt::Display| unusable(path, error);
     let mut connection = SqliteConnection::establish(&path.to_string_lossy()).map_err(|error| unusable(&error))?;
     let number = |connection: &mut SqliteConnection, sql: &str| {
         diesel::sql_query(sql).get_result::<Number>(connection).map(|it| it.number)
@@ -120,6 +142,13 @@ impl ManageConnection for Readers {
     }
 }
 
+/// Changes a page, which is written at the commit whether or not its octets are others then.
+fn write_and_undo(connection: &mut AnyConnection) -> DbResult<()> {
+    connection.batch_execute(
+        "INSERT INTO counters (name, value) VALUES ('ping', 0); DELETE FROM counters WHERE name = 'ping'",
+    )
+}
+
 /// One writer and its readers.
 pub(crate) struct Embedded {
     writer: Writer,
@@ -127,6 +156,7 @@ pub(crate) struct Embedded {
     readers: Pool<Readers>,
     permits: Arc<Semaphore>,
     observer: Observer,
+    health: Health,
 }
 
 impl Embedded {
@@ -143,8 +173,9 @@ impl Embedded {
             .connection_timeout(CONNECTION_TIMEOUT)
             .test_on_check_out(false)
             .build(Readers { path: path.clone() })?;
+        let health = Health::of(path.clone());
         let (writer, thread) = Writer::start(connection, path, observer.clone())?;
-        Ok(Self { writer, thread: Mutex::new(Some(thread)), readers, permits: permits(max), observer })
+        Ok(Self { writer, thread: Mutex::new(Some(thread)), readers, permits: permits(max), observer, health })
     }
 
     pub(crate) async fn write<T, F>(&self, name: &'static str, operation: F) -> Result<T, StoreError>
@@ -152,7 +183,7 @@ impl Embedded {
         T: Send + 'static,
         F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
     {
-        self.writer.run(name, operation).await
+        self.health.written(self.writer.run(name, operation).await)
     }
 
     pub(crate) async fn read<T, F>(&self, name: &'static str, mut operation: F) -> Result<T, StoreError>
@@ -161,12 +192,21 @@ impl Embedded {
         F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
     {
         let (readers, observer) = (self.readers.clone(), self.observer.clone());
-        blocking(&self.permits, move || {
+        let outcome = blocking(&self.permits, move || {
             let mut connection = readers.get().map_err(unavailable)?;
             let connection: &mut AnyConnection = &mut connection;
             observer.timed(name, || operation(connection)).map_err(StoreError::from)
-        })
-        .await
+        });
+        self.health.read(outcome.await)
+    }
+
+    /// Whether the file can be read, and written where a write failed last.
+    pub(crate) async fn ping(&self) -> Result<(), StoreError> {
+        match self.health.state() {
+            State::Good => self.read("ping", |connection| connection.batch_execute("SELECT 1 FROM identity")).await,
+            State::Unwritable => self.write("ping", write_and_undo).await,
+            State::Damaged => Err(self.health.damaged()),
+        }
     }
 
     pub(crate) async fn close(&self) {

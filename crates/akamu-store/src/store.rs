@@ -59,7 +59,7 @@ impl Store {
         let (backend, nonces) = match options.place {
             Place::Sqlite(path) => {
                 let mut connection = sqlite::open(&path)?;
-                migration::run(&mut connection, now)?;
+                migration::run(&mut connection, now).map_err(|error| sqlite::of_file(&path, error))?;
                 let embedded = Embedded::new(connection, path, options.max_connections, options.observer)
                     .map_err(|error| unreachable(&error))?;
                 (Backend::Sqlite(embedded), Nonces::in_memory(options.nonce_lifetime, random))
@@ -91,12 +91,16 @@ impl Store {
         }
     }
 
-    /// Whether the database answers.
+    /// Whether the database answers, and on SQLite whether it is whole and can be written, as far as earlier operations
+    /// have found: one that could not be written is tried again, one that is damaged stays so.
     ///
     /// # Errors
     /// Why not.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.select("ping", |connection| connection.batch_execute("SELECT 1")).await
+        match &self.inner.backend {
+            Backend::Sqlite(embedded) => embedded.ping().await,
+            Backend::Postgres(_) => self.select("ping", |connection| connection.batch_execute("SELECT 1")).await,
+        }
     }
 
     pub(crate) fn lease_terms(&self, request: LeaseRequest) -> LeaseTerms {

@@ -80,9 +80,10 @@ enum Ran {
 
 /// An operation on its way through the writer.
 trait Work: Send {
-    fn name(&self) -> &'static str;
     /// Runs it inside a transaction, and keeps what came of it.
     fn run(&mut self, connection: &mut AnyConnection) -> Ran;
+    /// Why the last run failed, where it did.
+    fn cause(&self) -> String;
     /// Tells its caller what came of the last run. The commit has happened, or nothing was changed.
     fn reply(self: Box<Self>);
     /// Tells its caller that it did not happen.
@@ -102,10 +103,6 @@ where
     T: Send,
     F: FnMut(&mut AnyConnection) -> DbResult<T> + Send,
 {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
     fn run(&mut self, connection: &mut AnyConnection) -> Ran {
         let Self { name, operation, observer, .. } = self;
         // A panic here would end every later write of the server with it.
@@ -113,14 +110,16 @@ where
         let (ran, outcome) = match outcome {
             Ok(Ok(done)) => (Ran::Done, Ok(done)),
             Ok(Err(error)) if is_own_affair(&error) => (Ran::Refused, Err(error)),
-            Ok(Err(error)) => {
-                tracing::error!(operation = name, %error, "a transaction failed");
-                (Ran::Broken, Err(error))
-            }
+            Ok(Err(error)) => (Ran::Broken, Err(error)),
             Err(_) => (Ran::Broken, Err(DieselError::QueryBuilderError("the operation panicked".into()))),
         };
         self.outcome = Some(outcome);
         ran
+    }
+
+    fn cause(&self) -> String {
+        let error = self.outcome.as_ref().and_then(|it| it.as_ref().err());
+        error.map_or_else(String::new, |error| format!("{}: {error}", self.name))
     }
 
     fn reply(self: Box<Self>) {
@@ -181,9 +180,12 @@ impl State {
             Ok(()) => group.into_iter().for_each(Work::reply),
             Err(error) => {
                 let operations = group.len();
-                tracing::error!(%error, operations, "a group of operations failed; each runs once more, alone");
                 self.connection = None;
-                group.into_iter().for_each(|work| self.alone(work));
+                let done = group.into_iter().map(|work| self.alone(work)).filter(|is_done| *is_done).count();
+                // Where none was done, their callers say so.
+                if done > 0 {
+                    tracing::error!(error, operations, done, "operations failed together, and ran once more alone");
+                }
             }
         }
     }
@@ -198,22 +200,25 @@ impl State {
         self.connection.as_mut().ok_or(DieselError::BrokenTransactionManager)
     }
 
-    fn together(&mut self, group: &mut [Box<dyn Work>]) -> DbResult<()> {
+    fn together(&mut self, group: &mut [Box<dyn Work>]) -> Result<(), String> {
+        let text = |error: DieselError| error.to_string();
         let observer = self.observer.clone();
-        let connection = self.connection()?;
-        connection.batch_execute("BEGIN IMMEDIATE")?;
+        let connection = self.connection().map_err(text)?;
+        connection.batch_execute("BEGIN IMMEDIATE").map_err(text)?;
         for work in group {
-            connection.batch_execute("SAVEPOINT operation")?;
-            match work.run(connection) {
-                Ran::Done => connection.batch_execute("RELEASE operation")?,
-                Ran::Refused => connection.batch_execute("ROLLBACK TO operation; RELEASE operation")?,
-                Ran::Broken => return Err(DieselError::BrokenTransactionManager),
-            }
+            connection.batch_execute("SAVEPOINT operation").map_err(text)?;
+            let ended = match work.run(connection) {
+                Ran::Done => connection.batch_execute("RELEASE operation"),
+                Ran::Refused => connection.batch_execute("ROLLBACK TO operation; RELEASE operation"),
+                Ran::Broken => return Err(work.cause()),
+            };
+            ended.map_err(text)?;
         }
-        observer.timed(COMMIT, || connection.batch_execute("COMMIT"))
+        observer.timed(COMMIT, || connection.batch_execute("COMMIT")).map_err(text)
     }
 
-    fn alone(&mut self, mut work: Box<dyn Work>) {
+    /// Whether it was done; its caller is told either way, and logs what failed.
+    fn alone(&mut self, mut work: Box<dyn Work>) -> bool {
         let observer = self.observer.clone();
         let ended = self.connection().and_then(|connection| {
             connection.batch_execute("BEGIN IMMEDIATE")?;
@@ -226,17 +231,16 @@ impl State {
             }
             Ok(ran)
         });
-        if !matches!(ended, Ok(Ran::Done | Ran::Refused)) {
+        let is_done = matches!(ended, Ok(Ran::Done | Ran::Refused));
+        if !is_done {
             // Whatever state the connection is in, the next operation begins with a new one.
             self.connection = None;
         }
         match ended {
             Ok(_) => work.reply(),
-            Err(error) => {
-                tracing::error!(operation = work.name(), %error, "a transaction failed");
-                work.fail(error.into());
-            }
+            Err(error) => work.fail(error.into()),
         }
+        is_done
     }
 }
 

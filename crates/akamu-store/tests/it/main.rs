@@ -23,6 +23,7 @@ mod model;
 mod nonce;
 mod open;
 mod order;
+mod ping;
 mod plan;
 mod postgres;
 mod postgres_database;
