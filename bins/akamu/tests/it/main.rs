@@ -1,6 +1,9 @@
 //! The binary as an operator runs it: what it prints, how it ends.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod access;
+mod damage;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
@@ -32,8 +35,14 @@ fn ready(directory: &Path, arguments: &[&str]) -> (Child, Vec<String>) {
 
 /// The same, with the config.toml that is there.
 fn started(directory: &Path, arguments: &[&str]) -> (Child, Vec<String>) {
-    let mut child =
-        akamu_server(directory).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut server = akamu_server(directory);
+    server.args(arguments);
+    lines_of(server)
+}
+
+/// The process, and what it says when it is ready: nothing, where it ends instead.
+fn lines_of(mut server: Command) -> (Child, Vec<String>) {
+    let mut child = server.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines().take(3).map(Result::unwrap).collect();
     (child, lines)
 }
@@ -43,6 +52,16 @@ fn end(mut child: Child, signal: Signal) -> (Option<i32>, String) {
     let mut log = String::new();
     child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
     (child.wait().unwrap().code(), log)
+}
+
+/// The one line of a server that does not start. Nothing else is said, on either stream.
+fn refusal(mut server: Command) -> String {
+    let output = server.output().unwrap();
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(69), "{error}");
+    assert!(output.stdout.is_empty(), "{}", text(&output.stdout));
+    assert_eq!(error.lines().count(), 1, "{error}");
+    error.trim_end().strip_prefix("akamu-server: ").unwrap().to_owned()
 }
 
 #[test]
