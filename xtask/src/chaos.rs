@@ -3,8 +3,8 @@
 
 mod balancer;
 mod faults;
-mod state;
-mod traffic;
+pub(crate) mod state;
+pub(crate) mod traffic;
 
 use std::fs;
 use std::path::Path;
@@ -31,10 +31,10 @@ use crate::server::{Place, Ports};
 use crate::table::Table;
 
 /// How long a request or an order may take, faults included: a dead replica's lease lasts 30 s.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// How many clients issue at once.
-const CLIENTS: u32 = 6;
+pub(crate) const CLIENTS: u32 = 6;
 
 #[derive(Debug, Args)]
 pub(crate) struct ChaosArgs {
@@ -161,7 +161,12 @@ fn run_on(
 }
 
 /// Each replica listens on a port of its own; clients come through the balancer on the common one.
-fn configuration(own: &Ports, common: &Ports, name_server: &NameServer, database_url: Option<&str>) -> String {
+pub(crate) fn configuration(
+    own: &Ports,
+    common: &Ports,
+    name_server: &NameServer,
+    database_url: Option<&str>,
+) -> String {
     let Ports { listen, http, tls } = common;
     let name_server = name_server.address();
     let database_url = database_url.unwrap_or("sqlite://akamu.db");

@@ -15,6 +15,7 @@ mod interrupt;
 mod name_server;
 mod packages;
 mod postgres;
+mod power_cut;
 mod process;
 mod programs;
 mod responder;
@@ -57,6 +58,8 @@ enum Task {
     Bench(bench::BenchArgs),
     /// Kill servers and databases at any moment under real traffic, and look for what was lost
     Chaos(chaos::ChaosArgs),
+    /// Cut the power at any moment of a first start and of real traffic, and look for what was lost
+    PowerCut(power_cut::PowerCutArgs),
     /// Run test vectors, ours or others of the same formats
     Vectors(vectors::VectorsArgs),
     /// Fuzz what reads a peer's octets, one target after the other
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
         Task::E2e(args) => e2e::run(&args.e2e, None, Installing::unless_forbidden(args.no_install)),
         Task::Bench(args) => bench::run(args),
         Task::Chaos(args) => chaos::run(args),
+        Task::PowerCut(args) => power_cut::run(args),
         // Its exit status says more.
         Task::Vectors(args) => return vectors::run(args),
         Task::Fuzz(args) => fuzz::run(args),

@@ -51,8 +51,12 @@ fn server() -> Result<PathBuf, Failure> {
         return Ok(prebuilt.into());
     }
     process::run(process::cargo().args(["build", "--release", "--locked", "--quiet", "--package", "akamu"]))?;
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| process::project_root().join("target"), PathBuf::from);
-    Ok(target.join("release/akamu-server"))
+    Ok(target().join("release/akamu-server"))
+}
+
+/// Where cargo builds.
+pub(crate) fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| process::project_root().join("target"), PathBuf::from)
 }
 
 /// This program, even where its file has been replaced or removed.

@@ -1,6 +1,7 @@
 //! The server under test: the real binary, configured as an operator would, in a directory of its own.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -71,6 +72,11 @@ impl Place {
 
     /// Starts `binary` and waits until it is ready. Its log goes on where an earlier one's ended.
     pub(crate) fn start(&self, binary: &Path) -> Result<Server, Failure> {
+        self.start_in(binary, &[])
+    }
+
+    /// The same with these variables in its environment.
+    pub(crate) fn start_in(&self, binary: &Path, environment: &[(&str, &OsStr)]) -> Result<Server, Failure> {
         let log = OpenOptions::new().create(true).append(true).open(self.log());
         let log = log.context(|| "cannot make the server's log".to_owned())?;
         let mut command = Command::new(binary);
@@ -81,6 +87,7 @@ impl Place {
         }
         let mut child = command
             .args(["--config", "config.toml"])
+            .envs(environment.iter().copied())
             .current_dir(self.directory())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

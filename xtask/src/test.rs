@@ -7,6 +7,7 @@ use crate::e2e::{self, Database, E2eArgs};
 use crate::failure::Failure;
 use crate::packages::Installing;
 use crate::postgres::Cluster;
+use crate::power_cut::{self, PowerCutArgs};
 use crate::process;
 use crate::step::step;
 use crate::tally::Tally;
@@ -32,7 +33,7 @@ enum Part {
     Postgres,
     /// Real ACME clients against the server
     Clients,
-    /// Processes killed under traffic, a few rounds
+    /// Processes killed and the power cut under traffic, a few rounds
     Faults,
 }
 
@@ -52,6 +53,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<(), Failure> {
     if !args.leaves_out(Part::Faults) {
         let database = if cluster.is_some() { None } else { Some(Database::Sqlite) };
         failures.extend(step("faults", || chaos::run(&ChaosArgs::short(database, args.no_install))).err());
+        failures.extend(step("power cuts", || power_cut::run(&PowerCutArgs::short(args.no_install))).err());
     }
 
     for name in tally.failed_names() {

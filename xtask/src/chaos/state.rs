@@ -9,7 +9,7 @@ use crate::process;
 use crate::server::Place;
 
 /// What SQLite's file is read with.
-pub(super) const NEEDED: &[Needed] = &[Needed { program: "sqlite3", package: "sqlite3" }];
+pub(crate) const NEEDED: &[Needed] = &[Needed { program: "sqlite3", package: "sqlite3" }];
 
 const STUCK: &str = "SELECT (SELECT count(*) FROM challenges WHERE status = 'processing') \
     + (SELECT count(*) FROM orders WHERE status = 'processing')";
@@ -26,15 +26,15 @@ const UNFOUNDED: &str = "SELECT count(*) FROM orders WHERE (status = 'valid') <>
 
 /// How many of each there are: none should be.
 #[derive(Debug)]
-pub(super) struct State {
-    pub(super) stuck: u64,
-    pub(super) twice: u64,
+pub(crate) struct State {
+    pub(crate) stuck: u64,
+    pub(crate) twice: u64,
     unfounded: u64,
 }
 
 impl State {
     /// Reads PostgreSQL, or else the first replica's file.
-    pub(super) fn read(places: &[Place], cluster: Option<&Cluster>) -> Result<Self, Failure> {
+    pub(crate) fn read(places: &[Place], cluster: Option<&Cluster>) -> Result<Self, Failure> {
         let ask = |sql: &str| {
             let answer = match (cluster, places.first()) {
                 (Some(cluster), _) => cluster.query("akamu_chaos", sql)?,
@@ -49,7 +49,7 @@ impl State {
     }
 
     /// Each in a sentence.
-    pub(super) fn wrong(&self) -> Vec<String> {
+    pub(crate) fn wrong(&self) -> Vec<String> {
         let told = [
             (self.stuck, "challenges or orders are `processing` for ever"),
             (self.twice, "certificates share an order or a serial number"),

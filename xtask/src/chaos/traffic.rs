@@ -16,21 +16,21 @@ use crate::name_server::ZONE;
 use crate::responder::Responder;
 
 /// Running clients.
-pub(super) struct Traffic {
+pub(crate) struct Traffic {
     is_over: Arc<AtomicBool>,
     clients: JoinSet<Outcome>,
 }
 
 /// What they saw.
 #[derive(Debug, Default)]
-pub(super) struct Outcome {
-    pub(super) certificates: u64,
+pub(crate) struct Outcome {
+    pub(crate) certificates: u64,
     /// Acknowledged, and not there in the end.
-    pub(super) lost: u64,
-    pub(super) twice: u64,
-    pub(super) replays_refused: u64,
-    pub(super) slowest: Duration,
-    pub(super) wrong: Vec<String>,
+    pub(crate) lost: u64,
+    pub(crate) twice: u64,
+    pub(crate) replays_refused: u64,
+    pub(crate) slowest: Duration,
+    pub(crate) wrong: Vec<String>,
     chains: Vec<String>,
 }
 
@@ -42,7 +42,7 @@ struct Acknowledged {
 }
 
 impl Traffic {
-    pub(super) fn start(clients: u32, directory: &Directory, patience: &Arc<Patience>, responder: &Responder) -> Self {
+    pub(crate) fn start(clients: u32, directory: &Directory, patience: &Arc<Patience>, responder: &Responder) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
         let mut tasks = JoinSet::new();
         for number in 0..clients {
@@ -60,7 +60,7 @@ impl Traffic {
     }
 
     /// Lets each client end its order and look for all that was acknowledged.
-    pub(super) async fn finish(self) -> Outcome {
+    pub(crate) async fn finish(self) -> Outcome {
         self.is_over.store(true, Ordering::Relaxed);
         let mut all = Outcome::default();
         for one in self.clients.join_all().await {

@@ -15,6 +15,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("akamu-proto", &[]),
     // Its commands then wait for no other crate to be built.
     ("xtask", &[]),
+    // It is loaded into the server, and knows nothing of it.
+    ("power-cut-shim", &[]),
 ];
 
 /// A package of the workspace and the packages of the workspace that it depends on.
