@@ -10,6 +10,7 @@ mod ci;
 mod docs;
 mod e2e;
 mod failure;
+mod full_disk;
 mod fuzz;
 mod interrupt;
 mod name_server;
@@ -60,6 +61,8 @@ enum Task {
     Chaos(chaos::ChaosArgs),
     /// Cut the power at any moment of a first start and of real traffic, and look for what was lost
     PowerCut(power_cut::PowerCutArgs),
+    /// Fill the disk under real traffic, make room again, and look for what was lost
+    FullDisk(full_disk::FullDiskArgs),
     /// Run test vectors, ours or others of the same formats
     Vectors(vectors::VectorsArgs),
     /// Fuzz what reads a peer's octets, one target after the other
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::run(args),
         Task::Chaos(args) => chaos::run(args),
         Task::PowerCut(args) => power_cut::run(args),
+        Task::FullDisk(args) => full_disk::run(args),
         // Its exit status says more.
         Task::Vectors(args) => return vectors::run(args),
         Task::Fuzz(args) => fuzz::run(args),

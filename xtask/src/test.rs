@@ -5,6 +5,7 @@ use clap::{Args, ValueEnum};
 use crate::chaos::{self, ChaosArgs};
 use crate::e2e::{self, Database, E2eArgs};
 use crate::failure::Failure;
+use crate::full_disk::{self, FullDiskArgs};
 use crate::packages::Installing;
 use crate::postgres::Cluster;
 use crate::power_cut::{self, PowerCutArgs};
@@ -54,6 +55,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<(), Failure> {
         let database = if cluster.is_some() { None } else { Some(Database::Sqlite) };
         failures.extend(step("faults", || chaos::run(&ChaosArgs::short(database, args.no_install))).err());
         failures.extend(step("power cuts", || power_cut::run(&PowerCutArgs::short(args.no_install))).err());
+        failures.extend(step("full disk", || full_disk::run(&FullDiskArgs::short(args.no_install))).err());
     }
 
     for name in tally.failed_names() {
