@@ -1,9 +1,9 @@
-//! What a process does to the files of one directory, noted in a log: `cargo xtask power-cut` loads this into the server
-//! (`LD_PRELOAD`), kills it, and builds from the log what a disk could hold after a power cut.
+//! What a process does to the files of one directory, noted in a log: `cargo xtask power-cut` loads this into the
+//! server (`LD_PRELOAD`), kills it, and builds from the log what a disk could hold after a power cut.
 //!
-//! Each call is made, by the system call itself, and then noted, one at a time; a sync is only noted, and not made. The
-//! variable `POWER_CUT_DIRECTORY` names the directory, `POWER_CUT_LOG` the log. What is written by way of `mmap` is not seen:
-//! of SQLite's files that is the `-shm`, which no start reads. Linux alone.
+//! Each call is made, by the system call itself, and then noted, one at a time: a sync that a kill cuts off has not been.
+//! The variable `POWER_CUT_DIRECTORY` names the directory, `POWER_CUT_LOG` the log. What is written by way of `mmap` is
+//! not seen: of SQLite's files that is the `-shm`, which no start reads. Linux alone.
 
 #![cfg(target_os = "linux")]
 
@@ -98,8 +98,11 @@ fn truncated(file: c_int, length: off_t) -> c_int {
 
 fn synced(file: c_int, call: impl Fn() -> c_long) -> c_int {
     Watch::of(file, |watch| {
-        watch.synced(file);
-        0
+        let returned = int(call());
+        if returned == 0 {
+            watch.synced(file);
+        }
+        returned
     })
     .unwrap_or_else(|| int(call()))
 }
