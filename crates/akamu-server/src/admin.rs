@@ -11,6 +11,7 @@ use http::header::CONTENT_TYPE;
 use prometheus_client::encoding::prometheus_text;
 
 use crate::app::App;
+use crate::background;
 
 /// The admin listener's routes.
 pub(crate) fn router(app: &Arc<App>) -> Router {
@@ -25,7 +26,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
 async fn ready(State(app): State<Arc<App>>) -> (StatusCode, String) {
     let mut failing = Vec::new();
     if let Err(error) = app.store.ping().await {
-        tracing::warn!(%error, cause = ?error, "the database does not answer");
+        background::failed(&error, "the database does not answer");
         failing.push(format!("database: {error}\n"));
     }
     match app.revocation_list.next_update() {

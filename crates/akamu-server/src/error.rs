@@ -88,6 +88,9 @@ pub(crate) enum AcmeError {
     BadRevocationReason { code: i64 },
     #[error("this account or key may not revoke this certificate")]
     RevocationNotAllowed,
+    /// Of which the store's log tells once for all requests.
+    #[error("the server cannot answer now; try again")]
+    Outage(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the server cannot answer now; try again")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the server failed; its log says why")]
@@ -118,7 +121,13 @@ impl From<JwkError> for AcmeError {
 
 impl From<StoreError> for AcmeError {
     fn from(error: StoreError) -> Self {
-        if error.is_unavailable() { Self::Unavailable(Box::new(error)) } else { Self::Internal(Box::new(error)) }
+        match error {
+            StoreError::Outage(_) => Self::Outage(Box::new(error)),
+            StoreError::Unavailable(_) | StoreError::Closed => Self::Unavailable(Box::new(error)),
+            StoreError::Constraint(_) | StoreError::Corrupt(_) | StoreError::Failed(_) => {
+                Self::Internal(Box::new(error))
+            }
+        }
     }
 }
 
@@ -159,7 +168,7 @@ impl AcmeError {
             Self::AlreadyRevoked => (T::AlreadyRevoked, 400),
             Self::BadRevocationReason { .. } => (T::BadRevocationReason, 400),
             Self::RevocationNotAllowed => (T::Unauthorized, 403),
-            Self::Unavailable(_) => (T::ServerInternal, 503),
+            Self::Outage(_) | Self::Unavailable(_) => (T::ServerInternal, 503),
             Self::Internal(_) => (T::ServerInternal, 500),
             Self::BodyTruncated
             | Self::NonceMalformed
@@ -186,7 +195,7 @@ impl IntoResponse for AcmeError {
         let mut response = (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if matches!(self, Self::Unavailable(_)) {
+        if matches!(self, Self::Outage(_) | Self::Unavailable(_)) {
             headers.insert(RETRY_AFTER, RETRY_AFTER_UNAVAILABLE.into());
         }
         if let Self::KeyInUse { account_url } = &self

@@ -7,6 +7,7 @@ use akamu_store::{Expired, HousekeepingStep, LeaseRequest};
 use tokio::sync::watch;
 
 use crate::app::App;
+use crate::background;
 use crate::config::HousekeepingConfig;
 use crate::shutdown::stopped;
 
@@ -51,7 +52,7 @@ async fn round(app: &App, config: &HousekeepingConfig) {
                 }
                 Ok(HousekeepingStep::NotOurs) => return,
                 Err(error) => {
-                    tracing::warn!(%error, cause = ?error, "housekeeping goes on an interval later");
+                    background::failed(&error, "housekeeping goes on an interval later");
                     return;
                 }
             }

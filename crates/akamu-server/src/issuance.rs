@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::app::App;
+use crate::background;
 use crate::metrics::Work;
 use crate::resource::finalize::sign_and_record;
 use crate::shutdown::stopped;
@@ -28,7 +29,7 @@ pub(crate) async fn claim_forever(app: Arc<App>, mut stop: watch::Receiver<bool>
                     }
                 }
             }
-            Err(error) => tracing::warn!(%error, "abandoned issuances could not be claimed"),
+            Err(error) => background::failed(&error, "abandoned issuances could not be claimed"),
         }
         tokio::select! {
             () = app.clock.sleep(CLAIM_INTERVAL) => {}

@@ -5,6 +5,7 @@ mod adopt;
 mod app;
 mod authenticated;
 mod authority_files;
+mod background;
 pub mod backup;
 pub mod base_url;
 pub mod check;

@@ -5,11 +5,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use akamu_proto::Timestamp;
-use akamu_store::{Revocations, StoredCrl};
+use akamu_store::{Revocations, StoreError, StoredCrl};
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
 use crate::app::App;
+use crate::background;
 use crate::metrics::Removed;
 use crate::shutdown::stopped;
 
@@ -121,7 +122,10 @@ pub(crate) async fn renew_forever(app: Arc<App>, mut stop: watch::Receiver<bool>
             () = stopped(&mut stop) => return,
         };
         while let Err(error) = look_after(&app, is_wanted, half, &mut lacks_before).await {
-            tracing::error!(%error, cause = ?error, "the CRL could not be renewed");
+            match error.downcast_ref::<StoreError>() {
+                Some(error) => background::failed(error, "the CRL could not be renewed"),
+                None => tracing::error!(%error, cause = ?error, "the CRL could not be renewed"),
+            }
             tokio::select! {
                 () = app.clock.sleep(RETRY) => {}
                 () = stopped(&mut stop) => return,

@@ -26,7 +26,7 @@ use crate::resource::directory;
 use crate::revocation_list::{self, RevocationList};
 use crate::shutdown::stopped;
 use crate::validation::Validations;
-use crate::{admin, housekeeping, restore, router};
+use crate::{admin, background, housekeeping, restore, router};
 
 /// How long requests and validations in hand may take once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -381,11 +381,11 @@ async fn look_after_time(app: Arc<App>, mut stop: watch::Receiver<bool>) {
         }
         let now = app.clock.now();
         if let Err(error) = app.store.clock_renew(now).await {
-            tracing::warn!(%error, cause = ?error, "the newest time could not be written");
+            background::failed(&error, "the newest time could not be written");
         }
         match app.store.nonces_tidy(now).await {
             Ok(count) => app.metrics.removed(Removed::Nonce, count),
-            Err(error) => tracing::warn!(%error, cause = ?error, "expired nonces could not be forgotten"),
+            Err(error) => background::failed(&error, "expired nonces could not be forgotten"),
         }
     }
 }

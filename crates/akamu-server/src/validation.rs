@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::app::App;
+use crate::background;
 use crate::metrics::Work;
 use crate::shutdown::stopped;
 
@@ -168,7 +169,7 @@ impl Validations {
             // The lease goes back uncounted: another replica, or the next start, validates again.
             () = stopped(&mut give_up) => {
                 if let Err(error) = app.store.validation_release(lease).await {
-                    tracing::warn!(%error, "a lease could not be given back; it will expire");
+                    background::failed(&error, "a lease could not be given back; it will expire");
                 }
                 return;
             }
@@ -196,7 +197,7 @@ impl Validations {
                 tracing::info!(result, duration_us, "validated, not wanted any more")
             }
             Err(error) => {
-                tracing::error!(%error, cause = ?error, "a result could not be recorded; it will be validated again")
+                background::failed(&error, "a result could not be recorded; it will be validated again");
             }
         }
     }
@@ -226,7 +227,7 @@ impl Validations {
         let leases = match app.store.validations_claim(self.lease(), limits, app.clock.now()).await {
             Ok(leases) => leases,
             Err(error) => {
-                tracing::warn!(%error, "waiting validations could not be claimed");
+                background::failed(&error, "waiting validations could not be claimed");
                 return;
             }
         };
@@ -245,7 +246,7 @@ impl Validations {
                 }
                 None => {
                     if let Err(error) = app.store.validation_release(lease).await {
-                        tracing::warn!(%error, "a lease could not be given back; it will expire");
+                        background::failed(&error, "a lease could not be given back; it will expire");
                     }
                 }
             }

@@ -8,6 +8,10 @@ pub enum StoreError {
     /// The database cannot be reached or has no room; the same operation may succeed later.
     #[error("the database cannot be used now")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The database has been out of reach for a while: nothing was waited for. The log tells of it once, when it begins,
+    /// and once when it ends.
+    #[error("the database cannot be reached")]
+    Outage(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Two rows that must not both be there: a caller drew an id or serial twice, or broke an order of operations.
     #[error("the database refused a row")]
     Constraint(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -27,7 +31,7 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 impl StoreError {
     /// Whether a client should try again later (503).
     pub const fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Closed)
+        matches!(self, Self::Unavailable(_) | Self::Outage(_) | Self::Closed)
     }
 
     /// Whether it is the file that is damaged, and not one row of it.

@@ -17,6 +17,7 @@ mod nonce;
 mod observer;
 mod options;
 mod order;
+mod outage;
 mod postgres;
 mod row_lock;
 mod schema;

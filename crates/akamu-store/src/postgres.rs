@@ -1,7 +1,7 @@
 //! PostgreSQL: a pool whose connections are used on blocking threads, and operations that are run again as a whole.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
@@ -12,9 +12,14 @@ use tokio::sync::Semaphore;
 use crate::connection::{AnyConnection, DbResult};
 use crate::error::StoreError;
 use crate::observer::{Observer, count_statements};
+use crate::outage::{Outage, Waiting};
 
 /// How long a caller waits for a connection.
 pub(crate) const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often one that waits looks whether there is an outage meanwhile.
+const GLANCE: Duration = Duration::from_millis(250);
+/// Twice the longest pause between two tries of the pool to connect.
+const RECONNECTING: Duration = Duration::from_secs(1);
 /// How often an operation is run whose transaction the database has cut off.
 const TRIES: u32 = 5;
 /// How often one is run that failed for a reason which diesel does not name: a deadlock is among these.
@@ -26,6 +31,7 @@ pub(crate) struct Servers {
     pub(crate) url: String,
     /// `akamu.clock_offset`, in microseconds: only tests set it.
     pub(crate) clock_offset_micros: i64,
+    pub(crate) outage: Outage,
 }
 
 impl Servers {
@@ -61,7 +67,7 @@ impl ManageConnection for Servers {
     type Error = diesel::r2d2::Error;
 
     fn connect(&self) -> Result<Session, Self::Error> {
-        let connection = self.establish().map_err(diesel::r2d2::Error::ConnectionError)?;
+        let connection = self.outage.trying(|| self.establish()).map_err(diesel::r2d2::Error::ConnectionError)?;
         Ok(Session { connection, is_lost: false })
     }
 
@@ -76,21 +82,29 @@ impl ManageConnection for Servers {
 
 /// The pool, and a permit for each of its connections: an operation waits for one before it takes a thread.
 pub(crate) struct Cluster {
-    pool: Pool<Servers>,
+    sessions: Sessions,
     permits: Arc<Semaphore>,
     observer: Observer,
 }
 
+/// The pool, and whether it can be filled.
+#[derive(Clone)]
+struct Sessions {
+    pool: Pool<Servers>,
+    outage: Outage,
+}
+
 impl Cluster {
-    pub(crate) fn new(servers: Servers, max_connections: u32, observer: Observer) -> Result<Self, PoolError> {
+    pub(crate) fn new(servers: Servers, max_connections: u32, observer: Observer) -> Self {
         let max = max_connections.max(1);
+        let outage = servers.outage.clone();
         let pool = Pool::builder()
             .max_size(max)
             .min_idle(Some(1))
-            .connection_timeout(CONNECTION_TIMEOUT)
+            .connection_timeout(RECONNECTING)
             .test_on_check_out(false)
-            .build(servers)?;
-        Ok(Self { pool, permits: permits(max), observer })
+            .build_unchecked(servers);
+        Self { sessions: Sessions { pool, outage }, permits: permits(max), observer }
     }
 
     /// Runs an operation, again as a whole where the database has cut it off.
@@ -99,15 +113,20 @@ impl Cluster {
         T: Send + 'static,
         F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
     {
-        let (pool, observer) = (self.pool.clone(), self.observer.clone());
+        let mut waiting = Some(self.sessions.wait()?);
+        let (sessions, observer) = (self.sessions.clone(), self.observer.clone());
         blocking(&self.permits, move || {
             let mut tries = 0;
             loop {
-                let mut session = check_out(&pool, tries > 0)?;
+                let mut session = sessions.check_out(tries > 0)?;
+                drop(waiting.take());
                 tries += 1;
                 let connection = &mut session.connection;
                 match observer.timed(name, || operation(connection)) {
-                    Ok(done) => return Ok(done),
+                    Ok(done) => {
+                        sessions.outage.succeeded();
+                        return Ok(done);
+                    }
                     Err(error) => {
                         session.is_lost = session.connection.ping().is_err();
                         if tries >= most_tries(&error, session.is_lost) {
@@ -122,16 +141,43 @@ impl Cluster {
     }
 }
 
-/// Takes a connection. Where one has just been found dead the others may be too: `is_suspicious` tries each.
-fn check_out(pool: &Pool<Servers>, is_suspicious: bool) -> Result<PooledConnection<Servers>, StoreError> {
-    for _ in 0..pool.max_size() {
-        let mut session = pool.get().map_err(unavailable)?;
-        if !is_suspicious || session.connection.ping().is_ok() {
-            return Ok(session);
+impl Sessions {
+    /// Begins to wait for a connection, unless it is known that there will be none.
+    fn wait(&self) -> Result<Waiting, StoreError> {
+        if self.pool.state().idle_connections == 0 {
+            self.outage.may_wait()?;
         }
-        session.is_lost = true;
+        self.outage.wait()
     }
-    pool.get().map_err(unavailable)
+
+    /// Takes a connection. Where one has just been found dead the others may be too: `is_suspicious` tries each.
+    fn check_out(&self, is_suspicious: bool) -> Result<PooledConnection<Servers>, StoreError> {
+        for _ in 0..self.pool.max_size() {
+            let mut session = self.take()?;
+            if !is_suspicious || session.connection.ping().is_ok() {
+                return Ok(session);
+            }
+            session.is_lost = true;
+        }
+        self.take()
+    }
+
+    /// Takes an idle connection, or the next one that is made.
+    fn take(&self) -> Result<PooledConnection<Servers>, StoreError> {
+        let end = Instant::now() + CONNECTION_TIMEOUT;
+        loop {
+            if let Some(session) = self.pool.try_get() {
+                return Ok(session);
+            }
+            self.outage.may_wait()?;
+            let left = end.saturating_duration_since(Instant::now());
+            match self.pool.get_timeout(left.min(GLANCE)) {
+                Ok(session) => return Ok(session),
+                Err(error) if left.is_zero() => return Err(unavailable(error)),
+                Err(_) => {}
+            }
+        }
+    }
 }
 
 /// How often an operation that failed with this error may be run: its transaction did not happen, or it is not known

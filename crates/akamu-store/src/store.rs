@@ -12,6 +12,7 @@ use crate::lease::{LeaseRequest, LeaseTerms};
 use crate::migration;
 use crate::nonce::Nonces;
 use crate::options::{Place, StoreOptions};
+use crate::outage::Outage;
 use crate::postgres::{Cluster, Servers};
 use crate::sqlite::{self, Embedded};
 use crate::validation::ClaimCursor;
@@ -65,13 +66,13 @@ impl Store {
                 (Backend::Sqlite(embedded), Nonces::in_memory(options.nonce_lifetime, random))
             }
             Place::Postgres(url) => {
-                let servers = Servers { url, clock_offset_micros: options.clock_offset_micros };
+                let outage = Outage::default();
+                let servers = Servers { url, clock_offset_micros: options.clock_offset_micros, outage };
                 let mut connection = servers.establish().map_err(|error| unreachable(&error))?;
                 migration::run(&mut connection, now)?;
                 let nonces = Nonces::shared(&mut connection, options.nonce_lifetime, random, now)
                     .map_err(|error| unreachable(&error))?;
-                let cluster = Cluster::new(servers, options.max_connections, options.observer)
-                    .map_err(|error| unreachable(&error))?;
+                let cluster = Cluster::new(servers, options.max_connections, options.observer);
                 (Backend::Postgres(cluster), nonces)
             }
         };
