@@ -1,6 +1,6 @@
 //! `akamu-server adopt`: gives a database to another issuer or base_url, after showing what that means.
 
-use akamu_store::{Identity, Store, StoreOptions};
+use akamu_store::{Identity, Store};
 use sha2::{Digest as _, Sha256};
 
 use crate::authority_files;
@@ -11,7 +11,7 @@ use crate::start::{Parts, StartError, profile};
 pub(crate) async fn adopt(config: &Config, parts: Parts, yes: bool) -> Result<String, StartError> {
     let now = parts.clock.now();
     let database = |error: &dyn std::fmt::Display| StartError::new(format!("the database: {error}"));
-    let options = StoreOptions::parse(&config.database.url, &config.data_dir).map_err(|error| database(&error))?;
+    let options = config.database.options(&config.data_dir, config.listen_addr).map_err(|error| database(&error))?;
     const NEW: &str = "The database is new; `akamu-server serve` will make it its own.\n";
     if let Some(file) = options.sqlite_file() {
         authority_files::assert_database_is_not_lost(config, file)?;

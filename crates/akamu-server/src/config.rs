@@ -11,11 +11,12 @@ mod show;
 mod trial;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use akamu_challenge::Dnssec;
 use akamu_proto::DnsName;
+use akamu_store::{OpenError, StoreOptions};
 use ipnet::IpNet;
 use serde::Deserialize;
 
@@ -55,6 +56,26 @@ pub struct Config {
 pub struct DatabaseConfig {
     pub url: String,
     pub max_connections: u32,
+    pub min_idle_connections: u32,
+    pub connection_lifetime_secs: u64,
+    pub connection_wait_secs: u64,
+    pub statement_timeout_secs: u64,
+    pub lock_timeout_secs: u64,
+}
+
+impl DatabaseConfig {
+    /// The database and how it is used.
+    pub(crate) fn options(&self, data_dir: &Path, listen_addr: SocketAddr) -> Result<StoreOptions, OpenError> {
+        let options = StoreOptions::parse(&self.url, data_dir)?
+            .max_connections(self.max_connections)
+            .min_idle_connections(self.min_idle_connections)
+            .connection_lifetime(Duration::from_secs(self.connection_lifetime_secs))
+            .connection_wait(Duration::from_secs(self.connection_wait_secs))
+            .statement_timeout(Duration::from_secs(self.statement_timeout_secs))
+            .lock_timeout(Duration::from_secs(self.lock_timeout_secs))
+            .application_name(format!("akamu-server {listen_addr}"));
+        Ok(options)
+    }
 }
 
 /// `[ca]`
@@ -159,5 +180,28 @@ impl ServerConfig {
     /// How long a poll is held; zero: not at all.
     pub const fn poll_hold(&self) -> Duration {
         Duration::from_millis(self.poll_hold_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_of_the_database_reaches_the_store() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = "base_url = \"https://a.test\"\nlisten_addr = \"[::1]:8443\"\n[database]\n\
+                    url = \"postgres://a,b/akamu\"\nmax_connections = 7\nmin_idle_connections = 2\n\
+                    connection_lifetime_secs = 3\nconnection_wait_secs = 4\nstatement_timeout_secs = 6\n\
+                    lock_timeout_secs = 8\n";
+        std::fs::write(directory.path().join("config.toml"), text).unwrap();
+        let sources = Sources { working_directory: directory.path().to_owned(), ..Sources::default() };
+        let config = load(&sources).unwrap().config;
+        let options = config.database.options(&config.data_dir, config.listen_addr).unwrap();
+        assert_eq!(
+            format!("{options:?}"),
+            "StoreOptions { place: \"postgres\", connections: Connections { max: 7, min_idle: 2, lifetime: 3s, \
+             wait: 4s, statement_timeout: 6s, lock_timeout: 8s }, application_name: \"akamu-server [::1]:8443\", .. }"
+        );
     }
 }

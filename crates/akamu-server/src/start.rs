@@ -8,7 +8,7 @@ use std::time::Duration;
 use akamu_ca::{Issuer, Profile};
 use akamu_challenge::{AccountHashPrefix, Clock, ValidatorSet};
 use akamu_proto::{ChallengeType, DirectoryMeta, Timestamp};
-use akamu_store::{ClockCheck, DataDirLock, Identity, IdentityOutcome, ReplicaId, Store, StoreOptions};
+use akamu_store::{ClockCheck, DataDirLock, Identity, IdentityOutcome, ReplicaId, Store};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -105,9 +105,8 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
     authority_files::create_data_dir(&config.data_dir)?;
     let metrics = Arc::new(Metrics::default());
     let operations = metrics.clone();
-    let options = StoreOptions::parse(&config.database.url, &config.data_dir)
+    let options = (config.database.options(&config.data_dir, config.listen_addr))
         .map_err(|error| StartError::new(format!("database.url: {error}")))?
-        .max_connections(config.database.max_connections)
         .nonce_lifetime(Duration::from_secs(config.server.nonce_lifetime_secs))
         .observe(move |run| operations.operation_run(run));
     let lock = if let Some(file) = options.sqlite_file() {

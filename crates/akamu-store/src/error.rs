@@ -94,6 +94,7 @@ pub(crate) fn is_passing(message: &str) -> bool {
         "the database system is",
         "server closed the connection",
         "statement timeout",
+        "lock timeout",
         "could not connect",
         "connection to server",
     ];

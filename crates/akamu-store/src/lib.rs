@@ -19,6 +19,7 @@ mod options;
 mod order;
 mod outage;
 mod postgres;
+mod postgres_url;
 mod row_lock;
 mod schema;
 mod sqlite;

@@ -11,11 +11,35 @@ use crate::observer::{Observer, OperationRun};
 #[derive(Clone)]
 pub struct StoreOptions {
     pub(crate) place: Place,
-    pub(crate) max_connections: u32,
+    pub(crate) connections: Connections,
+    pub(crate) application_name: String,
     pub(crate) nonce_lifetime: Duration,
     pub(crate) clock_offset_micros: i64,
     pub(crate) random: fn(&mut [u8]),
     pub(crate) observer: Observer,
+}
+
+/// How many connections there are, and how long each thing may take.
+#[derive(Clone, Debug)]
+pub(crate) struct Connections {
+    pub(crate) max: u32,
+    pub(crate) min_idle: u32,
+    pub(crate) lifetime: Duration,
+    pub(crate) wait: Duration,
+    pub(crate) statement_timeout: Duration,
+    pub(crate) lock_timeout: Duration,
+}
+
+impl Connections {
+    /// Without a 0: to the pool it would mean "none", to PostgreSQL "without limit".
+    fn in_bounds(mut self) -> Self {
+        self.max = self.max.max(1);
+        self.min_idle = self.min_idle.clamp(1, self.max);
+        for duration in [&mut self.lifetime, &mut self.wait, &mut self.statement_timeout, &mut self.lock_timeout] {
+            *duration = (*duration).max(Duration::from_millis(1));
+        }
+        self
+    }
 }
 
 #[derive(Clone)]
@@ -34,14 +58,22 @@ impl StoreOptions {
         let place = if let Some(file) = file.filter(|it| !it.is_empty() && !it.starts_with(':')) {
             Place::Sqlite(data_dir.join(file))
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            Place::Postgres(with_timeouts(url))
+            Place::Postgres(url.to_owned())
         } else {
             // What follows the scheme may be a password.
             return Err(OpenError::BadUrl { scheme: url.split(':').next().unwrap_or_default().to_owned() });
         };
         Ok(Self {
             place,
-            max_connections: 10,
+            connections: Connections {
+                max: 10,
+                min_idle: 1,
+                lifetime: Duration::from_secs(1800),
+                wait: Duration::from_secs(5),
+                statement_timeout: Duration::from_secs(10),
+                lock_timeout: Duration::from_secs(5),
+            },
+            application_name: "akamu-server".to_owned(),
             nonce_lifetime: Duration::from_secs(3600),
             clock_offset_micros: 0,
             random: system_random,
@@ -52,8 +84,55 @@ impl StoreOptions {
     /// The most connections at once; on SQLite the most readers. 10 by default.
     #[must_use]
     pub const fn max_connections(mut self, max: u32) -> Self {
-        self.max_connections = max;
+        self.connections.max = max;
         self
+    }
+
+    /// The connections that are kept open while nobody uses them, at least. 1 by default.
+    #[must_use]
+    pub const fn min_idle_connections(mut self, min: u32) -> Self {
+        self.connections.min_idle = min;
+        self
+    }
+
+    /// How old a connection may get; an older one is closed once it is idle. Half an hour by default.
+    #[must_use]
+    pub const fn connection_lifetime(mut self, lifetime: Duration) -> Self {
+        self.connections.lifetime = lifetime;
+        self
+    }
+
+    /// How long an operation waits for a connection. 5 s by default.
+    #[must_use]
+    pub const fn connection_wait(mut self, wait: Duration) -> Self {
+        self.connections.wait = wait;
+        self
+    }
+
+    /// How long PostgreSQL may work on a statement. 10 s by default.
+    #[must_use]
+    pub const fn statement_timeout(mut self, timeout: Duration) -> Self {
+        self.connections.statement_timeout = timeout;
+        self
+    }
+
+    /// How long a statement waits for another one's lock. 5 s by default.
+    #[must_use]
+    pub const fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.connections.lock_timeout = timeout;
+        self
+    }
+
+    /// What PostgreSQL calls our connections, unless the URL names it. "akamu-server" by default.
+    #[must_use]
+    pub fn application_name(mut self, name: impl Into<String>) -> Self {
+        self.application_name = name.into();
+        self
+    }
+
+    /// How connections are made and used.
+    pub(crate) fn connections(&self) -> Connections {
+        self.connections.clone().in_bounds()
     }
 
     /// How long a nonce may be used. An hour by default.
@@ -100,33 +179,16 @@ impl fmt::Debug for StoreOptions {
             Place::Sqlite(path) => path,
             Place::Postgres(_) => &"postgres",
         };
-        f.debug_struct("StoreOptions").field("place", place).finish_non_exhaustive()
+        f.debug_struct("StoreOptions")
+            .field("place", place)
+            .field("connections", &self.connections)
+            .field("application_name", &self.application_name)
+            .finish_non_exhaustive()
     }
 }
 
 fn system_random(octets: &mut [u8]) {
     aws_lc_rs::rand::fill(octets).expect("aws-lc-rs aborts by itself where the system has no randomness");
-}
-
-/// Bounds how long a host that does not answer is waited for, where the URL says nothing of it: libpq's own defaults are
-/// hours.
-fn with_timeouts(url: &str) -> String {
-    const DEFAULTS: [(&str, &str); 3] =
-        [("connect_timeout", "5"), ("tcp_user_timeout", "15000"), ("keepalives_idle", "30")];
-    let mut url = url.to_owned();
-    for (name, value) in DEFAULTS {
-        let query = url.split_once('?').map(|(_, query)| query);
-        if query.is_some_and(|it| it.split('&').any(|it| it.split('=').next() == Some(name))) {
-            continue;
-        }
-        let separator = match query {
-            None => "?",
-            Some("") => "",
-            Some(_) => "&",
-        };
-        url.push_str(&format!("{separator}{name}={value}"));
-    }
-    url
 }
 
 #[cfg(test)]
@@ -157,17 +219,5 @@ mod tests {
         }
         let options = StoreOptions::parse("postgres://user:secret@host/db", Path::new("/data")).unwrap();
         assert!(!format!("{options:?}").contains("secret"));
-    }
-
-    #[test]
-    fn timeouts_of_the_url_win() {
-        assert_eq!(
-            with_timeouts("postgres://host/db"),
-            "postgres://host/db?connect_timeout=5&tcp_user_timeout=15000&keepalives_idle=30"
-        );
-        assert_eq!(
-            with_timeouts("postgres://host/db?connect_timeout=1&keepalives_idle=2"),
-            "postgres://host/db?connect_timeout=1&keepalives_idle=2&tcp_user_timeout=15000"
-        );
     }
 }

@@ -1,6 +1,7 @@
 //! PostgreSQL: a pool whose connections are used on blocking threads, and operations that are run again as a whole.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection as _;
@@ -12,10 +13,9 @@ use tokio::sync::Semaphore;
 use crate::connection::{AnyConnection, DbResult};
 use crate::error::StoreError;
 use crate::observer::{Observer, count_statements};
+use crate::options::Connections;
 use crate::outage::{Outage, Waiting};
 
-/// How long a caller waits for a connection.
-pub(crate) const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often one that waits looks whether there is an outage meanwhile.
 const GLANCE: Duration = Duration::from_millis(250);
 /// Twice the longest pause between two tries of the pool to connect.
@@ -29,22 +29,27 @@ const TRIES_UNNAMED: u32 = 3;
 #[derive(Clone, Debug)]
 pub(crate) struct Servers {
     pub(crate) url: String,
+    pub(crate) connections: Connections,
     /// `akamu.clock_offset`, in microseconds: only tests set it.
     pub(crate) clock_offset_micros: i64,
     pub(crate) outage: Outage,
+    /// How many servers were left because they took no writes any more, as one that has been demoted. No connection from
+    /// before is used again: what it reads may be old.
+    pub(crate) left: Arc<AtomicU64>,
 }
 
 impl Servers {
     pub(crate) fn establish(&self) -> Result<AnyConnection, ConnectionError> {
         let mut connection = PgConnection::establish(&self.url)?;
         connection
-            .batch_execute(
-                "SET application_name = 'akamu-server';
-                 SET client_min_messages = 'warning';
-                 SET statement_timeout = '10s';
-                 SET lock_timeout = '5s';
+            .batch_execute(&format!(
+                "SET client_min_messages = 'warning';
+                 SET statement_timeout = {};
+                 SET lock_timeout = {};
                  SET idle_in_transaction_session_timeout = '10s';",
-            )
+                self.connections.statement_timeout.as_millis(),
+                self.connections.lock_timeout.as_millis(),
+            ))
             .map_err(ConnectionError::CouldntSetupConfiguration)?;
         if self.clock_offset_micros != 0 {
             connection
@@ -60,6 +65,9 @@ impl Servers {
 pub(crate) struct Session {
     connection: AnyConnection,
     is_lost: bool,
+    made: Instant,
+    /// How many servers had been left when it was made.
+    left: u64,
 }
 
 impl ManageConnection for Servers {
@@ -67,8 +75,9 @@ impl ManageConnection for Servers {
     type Error = diesel::r2d2::Error;
 
     fn connect(&self) -> Result<Session, Self::Error> {
+        let left = self.left.load(Ordering::Relaxed);
         let connection = self.outage.trying(|| self.establish()).map_err(diesel::r2d2::Error::ConnectionError)?;
-        Ok(Session { connection, is_lost: false })
+        Ok(Session { connection, is_lost: false, made: Instant::now(), left })
     }
 
     fn is_valid(&self, session: &mut Session) -> Result<(), Self::Error> {
@@ -76,7 +85,10 @@ impl ManageConnection for Servers {
     }
 
     fn has_broken(&self, session: &mut Session) -> bool {
-        session.is_lost || session.connection.is_broken()
+        session.is_lost
+            || session.left != self.left.load(Ordering::Relaxed)
+            || session.made.elapsed() >= self.connections.lifetime
+            || session.connection.is_broken()
     }
 }
 
@@ -92,19 +104,22 @@ pub(crate) struct Cluster {
 struct Sessions {
     pool: Pool<Servers>,
     outage: Outage,
+    left: Arc<AtomicU64>,
+    wait: Duration,
 }
 
 impl Cluster {
-    pub(crate) fn new(servers: Servers, max_connections: u32, observer: Observer) -> Self {
-        let max = max_connections.max(1);
-        let outage = servers.outage.clone();
+    pub(crate) fn new(servers: Servers, observer: Observer) -> Self {
+        let (outage, left, connections) = (servers.outage.clone(), servers.left.clone(), servers.connections.clone());
         let pool = Pool::builder()
-            .max_size(max)
-            .min_idle(Some(1))
+            .max_size(connections.max)
+            .min_idle(Some(connections.min_idle))
+            .max_lifetime(Some(connections.lifetime))
             .connection_timeout(RECONNECTING)
             .test_on_check_out(false)
             .build_unchecked(servers);
-        Self { sessions: Sessions { pool, outage }, permits: permits(max), observer }
+        let permits = permits(connections.max);
+        Self { sessions: Sessions { pool, outage, left, wait: connections.wait }, permits, observer }
     }
 
     /// Runs an operation, again as a whole where the database has cut it off.
@@ -113,12 +128,13 @@ impl Cluster {
         T: Send + 'static,
         F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
     {
-        let mut waiting = Some(self.sessions.wait()?);
+        let mut waiting = Some(self.sessions.begin_to_wait()?);
         let (sessions, observer) = (self.sessions.clone(), self.observer.clone());
-        blocking(&self.permits, move || {
+        let mut until = Instant::now() + sessions.wait;
+        blocking(&self.permits, sessions.wait, move || {
             let mut tries = 0;
             loop {
-                let mut session = sessions.check_out(tries > 0)?;
+                let mut session = sessions.check_out(until, tries > 0)?;
                 drop(waiting.take());
                 tries += 1;
                 let connection = &mut session.connection;
@@ -128,11 +144,16 @@ impl Cluster {
                         return Ok(done);
                     }
                     Err(error) => {
-                        session.is_lost = session.connection.ping().is_err();
+                        if is_read_only(&error) {
+                            sessions.leave(&mut session);
+                        } else {
+                            session.is_lost = session.connection.ping().is_err();
+                        }
                         if tries >= most_tries(&error, session.is_lost) {
                             return Err(error.into());
                         }
                         tracing::debug!(operation = name, tries, %error, "run again");
+                        until = Instant::now() + sessions.wait;
                     }
                 }
             }
@@ -143,7 +164,7 @@ impl Cluster {
 
 impl Sessions {
     /// Begins to wait for a connection, unless it is known that there will be none.
-    fn wait(&self) -> Result<Waiting, StoreError> {
+    fn begin_to_wait(&self) -> Result<Waiting, StoreError> {
         if self.pool.state().idle_connections == 0 {
             self.outage.may_wait()?;
         }
@@ -151,26 +172,37 @@ impl Sessions {
     }
 
     /// Takes a connection. Where one has just been found dead the others may be too: `is_suspicious` tries each.
-    fn check_out(&self, is_suspicious: bool) -> Result<PooledConnection<Servers>, StoreError> {
+    fn check_out(&self, until: Instant, is_suspicious: bool) -> Result<PooledConnection<Servers>, StoreError> {
         for _ in 0..self.pool.max_size() {
-            let mut session = self.take()?;
-            if !is_suspicious || session.connection.ping().is_ok() {
+            let mut session = self.take(until)?;
+            // Another operation may have found that its server takes no writes.
+            session.is_lost = session.left != self.left.load(Ordering::Relaxed)
+                || is_suspicious && session.connection.ping().is_err();
+            if !session.is_lost {
                 return Ok(session);
             }
-            session.is_lost = true;
         }
-        self.take()
+        self.take(until)
+    }
+
+    /// Gives a server up that takes no writes: with `target_session_attrs` libpq finds the one that does. Of several
+    /// operations that find it so, the first gives up all its connections.
+    fn leave(&self, session: &mut Session) {
+        session.is_lost = true;
+        let next = session.left + 1;
+        if self.left.compare_exchange(session.left, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            tracing::warn!("the database takes no writes any more; another server is looked for");
+        }
     }
 
     /// Takes an idle connection, or the next one that is made.
-    fn take(&self) -> Result<PooledConnection<Servers>, StoreError> {
-        let end = Instant::now() + CONNECTION_TIMEOUT;
+    fn take(&self, until: Instant) -> Result<PooledConnection<Servers>, StoreError> {
         loop {
             if let Some(session) = self.pool.try_get() {
                 return Ok(session);
             }
             self.outage.may_wait()?;
-            let left = end.saturating_duration_since(Instant::now());
+            let left = until.saturating_duration_since(Instant::now());
             match self.pool.get_timeout(left.min(GLANCE)) {
                 Ok(session) => return Ok(session),
                 Err(error) if left.is_zero() => return Err(unavailable(error)),
@@ -186,11 +218,12 @@ fn most_tries(error: &DieselError, is_lost: bool) -> u32 {
     match error {
         _ if is_lost => TRIES,
         DieselError::BrokenTransactionManager => TRIES,
-        DieselError::DatabaseError(kind, _) => match kind {
+        DieselError::DatabaseError(kind, information) => match kind {
             DatabaseErrorKind::SerializationFailure
             | DatabaseErrorKind::ClosedConnection
             | DatabaseErrorKind::UnableToSendCommand => TRIES,
             // Its text may be in any language, and nothing else tells a deadlock.
+            DatabaseErrorKind::Unknown if is_timeout(information.message()) => 1,
             DatabaseErrorKind::Unknown => TRIES_UNNAMED,
             _ => 1,
         },
@@ -198,16 +231,26 @@ fn most_tries(error: &DieselError, is_lost: bool) -> u32 {
     }
 }
 
+/// Whether a statement was ended because it took too long: it would do so again.
+fn is_timeout(message: &str) -> bool {
+    ["statement timeout", "lock timeout"].iter().any(|it| message.contains(it))
+}
+
+fn is_read_only(error: &DieselError) -> bool {
+    matches!(error, DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _))
+}
+
 pub(crate) fn permits(max: u32) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(usize::try_from(max).unwrap_or(Semaphore::MAX_PERMITS)))
 }
 
-/// Runs `work` on a blocking thread, once there is a permit for it.
+/// Runs `work` on a blocking thread, once there is a permit for it: `wait` is all the time for that.
 pub(crate) async fn blocking<T: Send + 'static>(
     permits: &Arc<Semaphore>,
+    wait: Duration,
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    let permit = match tokio::time::timeout(CONNECTION_TIMEOUT, permits.clone().acquire_owned()).await {
+    let permit = match tokio::time::timeout(wait, permits.clone().acquire_owned()).await {
         Ok(Ok(permit)) => permit,
         Ok(Err(_)) => return Err(StoreError::Closed),
         Err(elapsed) => return Err(StoreError::Unavailable(Box::new(elapsed))),

@@ -18,7 +18,8 @@ use tokio::sync::Semaphore;
 use crate::connection::{AnyConnection, DbResult};
 use crate::error::{OpenError, StoreError, is_damage, is_passing, one_line};
 use crate::observer::{Observer, count_statements};
-use crate::postgres::{CONNECTION_TIMEOUT, blocking, permits, unavailable};
+use crate::options::Connections;
+use crate::postgres::{blocking, permits, unavailable};
 use health::{Health, State};
 use writer::Writer;
 
@@ -155,6 +156,7 @@ pub(crate) struct Embedded {
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     readers: Pool<Readers>,
     permits: Arc<Semaphore>,
+    wait: Duration,
     observer: Observer,
     health: Health,
 }
@@ -163,19 +165,20 @@ impl Embedded {
     pub(crate) fn new(
         connection: AnyConnection,
         path: PathBuf,
-        max_readers: u32,
+        connections: &Connections,
         observer: Observer,
     ) -> Result<Self, Box<dyn std::error::Error>> {
-        let max = max_readers.max(1);
         let readers = Pool::builder()
-            .max_size(max)
-            .min_idle(Some(1))
-            .connection_timeout(CONNECTION_TIMEOUT)
+            .max_size(connections.max)
+            .min_idle(Some(connections.min_idle))
+            .max_lifetime(Some(connections.lifetime))
+            .connection_timeout(connections.wait)
             .test_on_check_out(false)
             .build(Readers { path: path.clone() })?;
         let health = Health::of(path.clone());
         let (writer, thread) = Writer::start(connection, path, observer.clone())?;
-        Ok(Self { writer, thread: Mutex::new(Some(thread)), readers, permits: permits(max), observer, health })
+        let (permits, wait) = (permits(connections.max), connections.wait);
+        Ok(Self { writer, thread: Mutex::new(Some(thread)), readers, permits, wait, observer, health })
     }
 
     pub(crate) async fn write<T, F>(&self, name: &'static str, operation: F) -> Result<T, StoreError>
@@ -192,7 +195,7 @@ impl Embedded {
         F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
     {
         let (readers, observer) = (self.readers.clone(), self.observer.clone());
-        let outcome = blocking(&self.permits, move || {
+        let outcome = blocking(&self.permits, self.wait, move || {
             let mut connection = readers.get().map_err(unavailable)?;
             let connection: &mut AnyConnection = &mut connection;
             observer.timed(name, || operation(connection)).map_err(StoreError::from)

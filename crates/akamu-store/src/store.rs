@@ -14,6 +14,7 @@ use crate::nonce::Nonces;
 use crate::options::{Place, StoreOptions};
 use crate::outage::Outage;
 use crate::postgres::{Cluster, Servers};
+use crate::postgres_url;
 use crate::sqlite::{self, Embedded};
 use crate::validation::ClaimCursor;
 
@@ -56,23 +57,25 @@ impl Store {
 
     fn open_blocking(options: StoreOptions, now: Timestamp) -> Result<Self, OpenError> {
         let unreachable = |error: &dyn fmt::Display| OpenError::Unreachable { reason: one_line(&error.to_string()) };
-        let random = options.random;
+        let (random, connections) = (options.random, options.connections());
         let (backend, nonces) = match options.place {
             Place::Sqlite(path) => {
                 let mut connection = sqlite::open(&path)?;
                 migration::run(&mut connection, now).map_err(|error| sqlite::of_file(&path, error))?;
-                let embedded = Embedded::new(connection, path, options.max_connections, options.observer)
+                let embedded = Embedded::new(connection, path, &connections, options.observer)
                     .map_err(|error| unreachable(&error))?;
                 (Backend::Sqlite(embedded), Nonces::in_memory(options.nonce_lifetime, random))
             }
             Place::Postgres(url) => {
                 let outage = Outage::default();
-                let servers = Servers { url, clock_offset_micros: options.clock_offset_micros, outage };
+                let url = postgres_url::completed(&url, &options.application_name);
+                let clock_offset_micros = options.clock_offset_micros;
+                let servers = Servers { url, connections, clock_offset_micros, outage, left: Arc::default() };
                 let mut connection = servers.establish().map_err(|error| unreachable(&error))?;
                 migration::run(&mut connection, now)?;
                 let nonces = Nonces::shared(&mut connection, options.nonce_lifetime, random, now)
                     .map_err(|error| unreachable(&error))?;
-                let cluster = Cluster::new(servers, options.max_connections, options.observer);
+                let cluster = Cluster::new(servers, options.observer);
                 (Backend::Postgres(cluster), nonces)
             }
         };

@@ -345,11 +345,29 @@ fn check(config: &Config, merged: &Figment, file: Option<&Path>) -> Result<(), C
         ("ca.ca_validity_years", config.ca.ca_validity_years.into()),
         ("ca.crl_next_update_secs", config.ca.crl_next_update_secs),
         ("database.max_connections", config.database.max_connections.into()),
+        ("database.min_idle_connections", config.database.min_idle_connections.into()),
+        ("database.connection_lifetime_secs", config.database.connection_lifetime_secs),
+        ("database.connection_wait_secs", config.database.connection_wait_secs),
+        ("database.statement_timeout_secs", config.database.statement_timeout_secs),
+        ("database.lock_timeout_secs", config.database.lock_timeout_secs),
         ("housekeeping.interval_secs", config.housekeeping.interval_secs),
     ];
     for (path, value) in at_least_one {
         if value == 0 {
-            refuse(path, "0 is not allowed; it would not mean \"without limit\"");
+            refuse(path, "0 is not allowed, and would not mean \"without limit\"; write 1 or more");
+        }
+    }
+    let database = &config.database;
+    if database.min_idle_connections > database.max_connections && database.max_connections > 0 {
+        refuse("database.min_idle_connections", "must not be more than database.max_connections");
+    }
+    for (path, value) in [
+        ("database.statement_timeout_secs", database.statement_timeout_secs),
+        ("database.lock_timeout_secs", database.lock_timeout_secs),
+    ] {
+        let default = keys::find(path).and_then(|key| key.default?.parse::<u64>().ok());
+        if database.url.starts_with("sqlite:") && value > 0 && Some(value) != default {
+            refuse(path, "SQLite has no such limit; leave it out, or set database.url to postgres://…");
         }
     }
     let retention = config.housekeeping.certificate_retention_days.duration();

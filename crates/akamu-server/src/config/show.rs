@@ -88,20 +88,32 @@ fn quoted(text: &str) -> String {
     toml_edit::Value::from(text).to_string().trim().to_owned()
 }
 
-/// `postgres://user:secret@host/db` becomes `postgres://user:hidden@host/db`, and so does a `password=` parameter.
+/// `postgres://user:secret@host,other/db` becomes `postgres://user:hidden@host,other/db`, and so does a parameter like
+/// `password=`.
 fn without_password(text: &str) -> String {
-    let Ok(mut url) = url::Url::parse(text) else { return "…".to_owned() };
-    if url.password().is_some() && url.set_password(Some("hidden")).is_err() {
-        return "…".to_owned();
+    let Some((scheme, rest)) = text.split_once(':') else { return "…".to_owned() };
+    if scheme == "sqlite" {
+        return text.to_owned();
     }
-    if url.query_pairs().any(|(name, _)| name.contains("password")) {
-        let pairs = url.query_pairs().into_owned();
-        let hidden: Vec<_> = pairs
-            .map(|(name, value)| if name.contains("password") { (name, "hidden".to_owned()) } else { (name, value) })
-            .collect();
-        url.query_pairs_mut().clear().extend_pairs(hidden);
+    let Some(rest) = rest.strip_prefix("//").filter(|_| !scheme.contains(['=', ' '])) else { return "…".to_owned() };
+    let (address, query) = rest.split_once('?').map_or((rest, None), |(address, query)| (address, Some(query)));
+    let (authority, path) =
+        address.split_once('/').map_or((address, None), |(authority, path)| (authority, Some(path)));
+    let mut shown = format!("{scheme}://");
+    match authority.rsplit_once('@') {
+        Some((user, hosts)) => {
+            let (user, hidden) = user.split_once(':').map_or((user, ""), |(user, _)| (user, ":hidden"));
+            shown.push_str(&format!("{user}{hidden}@{hosts}"));
+        }
+        None => shown.push_str(authority),
     }
-    if url.scheme() == "sqlite" { text.to_owned() } else { url.to_string() }
+    shown.extend(path.map(|path| format!("/{path}")));
+    let parameter = |it: &str| match it.split_once('=') {
+        Some((name, _)) if name.contains("password") => format!("{name}=hidden"),
+        _ => it.to_owned(),
+    };
+    shown.extend(query.map(|it| format!("?{}", it.split('&').map(parameter).collect::<Vec<_>>().join("&"))));
+    shown
 }
 
 #[cfg(test)]
@@ -118,6 +130,9 @@ mod tests {
                 "postgres://db.test/akamu?sslpassword=hidden&port=1",
             ),
             ("postgres://user@db.test/akamu", "postgres://user@db.test/akamu"),
+            ("postgres://user:sec@ret@a:1,b:2/akamu", "postgres://user:hidden@a:1,b:2/akamu"),
+            ("postgres://a:1,b:2", "postgres://a:1,b:2"),
+            ("postgres:///akamu?host=a,b&password=secret", "postgres:///akamu?host=a,b&password=hidden"),
             ("sqlite://akamu.db", "sqlite://akamu.db"),
             ("sqlite:///srv/my data/akamu.db", "sqlite:///srv/my data/akamu.db"),
             ("host=db.test password=secret", "…"),

@@ -94,6 +94,18 @@ fn a_bad_value_is_named_with_its_place() {
             "config.toml line 3: housekeeping.interval_secs: 0 is not allowed",
         ),
         (
+            format!("{base}[database]\nmin_idle_connections = 11\n"),
+            "config.toml line 3: database.min_idle_connections: must not be more than database.max_connections",
+        ),
+        (
+            format!("{base}[database]\nstatement_timeout_secs = 11\n"),
+            "config.toml line 3: database.statement_timeout_secs: SQLite has no such limit; leave it out",
+        ),
+        (
+            format!("{base}[database]\nlock_timeout_secs = 6\n"),
+            "config.toml line 3: database.lock_timeout_secs: SQLite has no such limit; leave it out",
+        ),
+        (
             format!("{base}[ca]\nkey_file = \"ca.key\"\n"),
             "config.toml line 3: ca.key_file: a key file and a cert file go together",
         ),
@@ -127,6 +139,8 @@ fn a_bad_value_is_named_with_its_place() {
 fn values_at_the_edge_of_what_is_refused_are_taken() {
     for text in [
         "[server]\npoll_hold_ms = 60000\n",
+        "[database]\nmin_idle_connections = 10\nstatement_timeout_secs = 10\nlock_timeout_secs = 5\n",
+        "[database]\nurl = \"postgres://db.test/akamu\"\nstatement_timeout_secs = 60\nlock_timeout_secs = 1\n",
         "[ca]\nhash_alg = \"sha384\"\nkey_type = \"rsa-2048\"\n",
         "[ca]\nhash_alg = \"sha384\"\nkey_file = \"a\"\ncert_file = \"b\"\n",
         "[ca]\ncrl_url = \"http://a.test/crl\"\n",
@@ -153,8 +167,10 @@ fn no_number_that_must_not_be_0_may_be() {
     for key in numbers.clone() {
         let (section, name) = key.path.split_once('.').unwrap();
         let lines = lines(&format!("base_url = \"https://a.test\"\n[{section}]\n{name} = 0\n"), &[]);
-        let expected =
-            format!("config.toml line 3: {}: 0 is not allowed; it would not mean \"without limit\"", key.path);
+        let expected = format!(
+            "config.toml line 3: {}: 0 is not allowed, and would not mean \"without limit\"; write 1 or more",
+            key.path
+        );
         assert_eq!(lines, [expected]);
     }
     assert!(numbers.count() > 10);

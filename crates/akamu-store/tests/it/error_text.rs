@@ -1,8 +1,9 @@
 //! What an error says to whoever is not the operator: no SQL, no path, no address. Those are in its source.
 
 use std::error::Error as _;
+use std::time::Duration;
 
-use akamu_store::StoreError;
+use akamu_store::{Store, StoreError};
 
 use crate::database::{NOW, on_both_databases};
 use crate::scene::{key, new_account};
@@ -46,6 +47,8 @@ on_both_databases! {
         assert_eq!(store.account_by_thumbprint(&thumbprint).await.unwrap(), None, "nothing of it happened");
         raw.execute("ALTER TABLE elsewhere RENAME TO account_thumbprints").unwrap();
 
+        let impatient = database.options().connection_wait(Duration::from_millis(1));
+        let impatient = if store.is_sqlite() { store.clone() } else { Store::open(impatient, NOW).await.unwrap() };
         if store.is_sqlite() {
             // SQLite's words where the disk is full.
             raw.execute(
@@ -66,7 +69,7 @@ on_both_databases! {
             )
             .unwrap();
         }
-        let error = store.account_create(new_account("d"), NOW).await.unwrap_err();
+        let error = impatient.account_create(new_account("d"), NOW).await.unwrap_err();
         assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
         assert_shows_nothing(&error);
         if store.is_sqlite() {

@@ -27,5 +27,6 @@ mod ping;
 mod plan;
 mod postgres;
 mod postgres_database;
+mod postgres_limit;
 mod scene;
 mod validation;
