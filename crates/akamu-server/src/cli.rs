@@ -62,6 +62,8 @@ pub enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Bring the database's schema up to date and end, for a role that may; the server itself then needs no such right
+    Migrate(Options),
     /// Copy the database and the keys into a directory, while the server serves: exit status 0 done, 1 not, 2 misuse
     Backup {
         /// The options of `serve`.

@@ -44,6 +44,7 @@ pub async fn run(
     let options = match &command {
         Command::Serve(options)
         | Command::Config(options)
+        | Command::Migrate(options)
         | Command::Adopt { options, .. }
         | Command::Check { options, .. }
         | Command::Backup { options, .. }
@@ -66,6 +67,10 @@ pub async fn run(
     let outcome = match command {
         Command::Serve(_) => serve(&loaded, &path).await,
         Command::Config(_) => print(&config::show(&loaded)),
+        Command::Migrate(_) => match crate::migrate::migrate(&loaded.config, parts().clock.now()).await {
+            Ok(text) => print(&text),
+            Err(error) => Err(error),
+        },
         Command::Adopt { yes, .. } => match crate::adopt::adopt(&loaded.config, parts(), yes).await {
             Ok(text) => print(&text),
             Err(error) => Err(error),

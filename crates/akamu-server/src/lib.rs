@@ -21,6 +21,7 @@ mod key_cache;
 mod listener;
 mod log;
 mod metrics;
+mod migrate;
 mod own_certificate;
 pub mod persist_record;
 mod random;

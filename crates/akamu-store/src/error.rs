@@ -155,6 +155,17 @@ pub enum OpenError {
         /// The newest one that this program has.
         known: String,
     },
+    /// The schema is not there, or of an earlier version, and this role may not change it.
+    #[error(
+        "{}, and this role may not change that; run `akamu-server migrate` with the URL of the role that owns the tables (AKAMU_DATABASE__URL=postgres://OWNER@HOST/DATABASE)",
+        lacks(found.as_deref(), needed)
+    )]
+    MayNotMigrate {
+        /// The newest migration in the database.
+        found: Option<String>,
+        /// The newest one that this program has.
+        needed: String,
+    },
     /// Another process has been migrating for too long.
     #[error(
         "another server has been preparing the database for {waited_secs} s; if there is none, try again in a minute"
@@ -169,6 +180,13 @@ pub enum OpenError {
         /// The database's own words.
         reason: String,
     },
+}
+
+fn lacks(found: Option<&str>, needed: &str) -> String {
+    match found {
+        Some(found) => format!("the database has migration {found}, and this version of akamu-server needs {needed}"),
+        None => "the database has no tables of akamu-server that this role may read".to_owned(),
+    }
 }
 
 /// Why there is no copy of a database, or none to trust: one line for the operator.
@@ -204,4 +222,26 @@ pub enum BackupError {
 /// libpq explains in several lines, and so does SQLite what is damaged.
 pub(crate) fn one_line(text: &str) -> String {
     text.lines().map(str::trim).filter(|it| !it.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_that_may_not_migrate_is_told_who_may() {
+        let text = |found: Option<&str>| {
+            let found = found.map(str::to_owned);
+            OpenError::MayNotMigrate { found, needed: "2".to_owned() }.to_string()
+        };
+        let older = text(Some("1"));
+        assert!(
+            older.starts_with("the database has migration 1, and this version of akamu-server needs 2, "),
+            "{older}"
+        );
+        assert!(text(None).starts_with("the database has no tables of akamu-server"), "{}", text(None));
+        for text in [older, text(None)] {
+            assert!(text.contains("`akamu-server migrate`") && text.contains("AKAMU_DATABASE__URL="), "{text}");
+        }
+    }
 }

@@ -11,6 +11,7 @@ use diesel::connection::SimpleConnection as _;
 use diesel::migration::MigrationSource;
 use diesel::prelude::*;
 use diesel::result::Error as DieselError;
+use diesel::sql_types::Bool;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use crate::OpenError;
@@ -34,6 +35,18 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    __diesel_schema_migrations (version) {
+        version -> Text,
+    }
+}
+
+#[derive(QueryableByName)]
+struct Right {
+    #[diesel(sql_type = Bool)]
+    is_ours: bool,
+}
+
 /// Runs what is missing.
 pub(crate) fn run(connection: &mut AnyConnection, now: Timestamp) -> Result<(), OpenError> {
     match connection {
@@ -45,8 +58,19 @@ pub(crate) fn run(connection: &mut AnyConnection, now: Timestamp) -> Result<(), 
     }
 }
 
-/// The lock is a row with a lease: advisory locks are no-ops on some engines.
+/// The lock is a row with a lease: advisory locks are no-ops on some engines. Where nothing is missing nothing is written,
+/// and no right to make tables is needed.
 fn run_under_lease(connection: &mut AnyConnection, now: Timestamp) -> Result<(), OpenError> {
+    let found = recorded(connection);
+    if let Some(applied) = &found
+        && missing(&POSTGRES, applied)? == 0
+    {
+        return Ok(());
+    }
+    if !may_migrate(connection) {
+        let needed = versions(&POSTGRES)?.into_iter().max().unwrap_or_default();
+        return Err(OpenError::MayNotMigrate { found: found.and_then(|it| it.into_iter().max()), needed });
+    }
     despite_races(|| create_lock(connection))?;
     despite_races(|| applied(connection))?;
     let mut waited = Duration::ZERO;
@@ -65,7 +89,11 @@ fn run_under_lease(connection: &mut AnyConnection, now: Timestamp) -> Result<(),
         waited += PAUSE;
     }
     let outcome = match connection {
-        AnyConnection::Postgres(it) => it.run_pending_migrations(POSTGRES).map(drop),
+        AnyConnection::Postgres(it) => {
+            // An index over a large table takes longer than a request may.
+            it.batch_execute("SET statement_timeout = 0")?;
+            it.run_pending_migrations(POSTGRES).map(drop)
+        }
         AnyConnection::Sqlite(it) => it.run_pending_migrations(SQLITE).map(drop),
     };
     let outcome = outcome.map_err(|error| failed(&*error));
@@ -84,6 +112,26 @@ impl From<DieselError> for OpenError {
     }
 }
 
+/// The versions that the database has; `None` where it has no table of them, or none that we may read.
+fn recorded(connection: &mut AnyConnection) -> Option<Vec<String>> {
+    __diesel_schema_migrations::table.select(__diesel_schema_migrations::version).load(connection).ok()
+}
+
+/// Whether this role may change the schema: it owns the tables, or may make them where there are none. An engine that
+/// knows no such question is asked by trying.
+fn may_migrate(connection: &mut AnyConnection) -> bool {
+    const RIGHT: &str = "SELECT coalesce( \
+         (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('__diesel_schema_migrations')), \
+         has_schema_privilege(current_schema(), 'CREATE'), false) AS is_ours";
+    match connection {
+        AnyConnection::Sqlite(_) => true,
+        AnyConnection::Postgres(it) => match diesel::sql_query(RIGHT).get_result::<Right>(it) {
+            Ok(it) => it.is_ours,
+            Err(_) => true,
+        },
+    }
+}
+
 /// How many migrations are to be run. Refuses a database that has one which we do not know.
 fn pending(connection: &mut AnyConnection) -> Result<usize, OpenError> {
     match connection {
@@ -99,7 +147,14 @@ fn pending_of<DB: Backend>(
 where
     EmbeddedMigrations: MigrationSource<DB>,
 {
-    let applied = applied_of(connection)?;
+    missing(source, &applied_of(connection)?)
+}
+
+/// How many migrations are not among `applied`. Refuses one that we do not know.
+fn missing<DB: Backend>(source: &EmbeddedMigrations, applied: &[String]) -> Result<usize, OpenError>
+where
+    EmbeddedMigrations: MigrationSource<DB>,
+{
     let known = versions(source)?;
     if let Some(found) = applied.iter().filter(|it| !known.contains(it)).max() {
         let known = known.iter().max().cloned().unwrap_or_default();

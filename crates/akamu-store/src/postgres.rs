@@ -13,8 +13,9 @@ use tokio::sync::Semaphore;
 use crate::connection::{AnyConnection, DbResult};
 use crate::error::StoreError;
 use crate::observer::{Observer, count_statements};
-use crate::options::Connections;
+use crate::options::{Connections, StoreOptions};
 use crate::outage::{Outage, Waiting};
+use crate::postgres_url;
 
 /// How often one that waits looks whether there is an outage meanwhile.
 const GLANCE: Duration = Duration::from_millis(250);
@@ -28,17 +29,27 @@ const TRIES_UNNAMED: u32 = 3;
 /// Makes connections for the pool.
 #[derive(Clone, Debug)]
 pub(crate) struct Servers {
-    pub(crate) url: String,
-    pub(crate) connections: Connections,
+    url: String,
+    connections: Connections,
     /// `akamu.clock_offset`, in microseconds: only tests set it.
-    pub(crate) clock_offset_micros: i64,
-    pub(crate) outage: Outage,
+    clock_offset_micros: i64,
+    outage: Outage,
     /// How many servers were left because they took no writes any more, as one that has been demoted. No connection from
     /// before is used again: what it reads may be old.
-    pub(crate) left: Arc<AtomicU64>,
+    left: Arc<AtomicU64>,
 }
 
 impl Servers {
+    pub(crate) fn new(url: &str, options: &StoreOptions) -> Self {
+        Self {
+            url: postgres_url::completed(url, &options.application_name),
+            connections: options.connections(),
+            clock_offset_micros: options.clock_offset_micros,
+            outage: Outage::default(),
+            left: Arc::default(),
+        }
+    }
+
     pub(crate) fn establish(&self) -> Result<AnyConnection, ConnectionError> {
         let mut connection = PgConnection::establish(&self.url)?;
         connection

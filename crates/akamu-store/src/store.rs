@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use akamu_proto::Timestamp;
+use diesel::ConnectionError;
 use diesel::connection::{Connection as _, SimpleConnection as _};
 
 use crate::connection::{AnyConnection, DbResult};
@@ -12,9 +13,7 @@ use crate::lease::{LeaseRequest, LeaseTerms};
 use crate::migration;
 use crate::nonce::Nonces;
 use crate::options::{Place, StoreOptions};
-use crate::outage::Outage;
 use crate::postgres::{Cluster, Servers};
-use crate::postgres_url;
 use crate::sqlite::{self, Embedded};
 use crate::validation::ClaimCursor;
 
@@ -55,27 +54,50 @@ impl Store {
         opened.map_err(|error| OpenError::Unreachable { reason: error.to_string() })?
     }
 
+    /// Brings the schema up to date and does nothing else, for a role that may; returns the schema's version.
+    ///
+    /// # Errors
+    /// One line for the operator.
+    pub async fn migrate(options: StoreOptions, now: Timestamp) -> Result<String, OpenError> {
+        let migrated = tokio::task::spawn_blocking(move || {
+            migration::version(&mut Self::migrated(&options, now)?)
+        });
+        migrated.await.map_err(|error| OpenError::Unreachable { reason: error.to_string() })?
+    }
+
+    /// A connection to a database whose schema is up to date.
+    fn migrated(options: &StoreOptions, now: Timestamp) -> Result<AnyConnection, OpenError> {
+        match &options.place {
+            Place::Sqlite(path) => {
+                let mut connection = sqlite::open(path)?;
+                migration::run(&mut connection, now).map_err(|error| sqlite::of_file(path, error))?;
+                Ok(connection)
+            }
+            Place::Postgres(url) => {
+                let unreachable =
+                    |error: ConnectionError| OpenError::Unreachable { reason: one_line(&error.to_string()) };
+                let mut connection = Servers::new(url, options).establish().map_err(unreachable)?;
+                migration::run(&mut connection, now)?;
+                Ok(connection)
+            }
+        }
+    }
+
     fn open_blocking(options: StoreOptions, now: Timestamp) -> Result<Self, OpenError> {
         let unreachable = |error: &dyn fmt::Display| OpenError::Unreachable { reason: one_line(&error.to_string()) };
-        let (random, connections) = (options.random, options.connections());
-        let (backend, nonces) = match options.place {
+        let random = options.random;
+        let connection = Self::migrated(&options, now)?;
+        let (backend, nonces) = match &options.place {
             Place::Sqlite(path) => {
-                let mut connection = sqlite::open(&path)?;
-                migration::run(&mut connection, now).map_err(|error| sqlite::of_file(&path, error))?;
+                let (path, connections) = (path.clone(), options.connections());
                 let embedded = Embedded::new(connection, path, &connections, options.observer)
                     .map_err(|error| unreachable(&error))?;
                 (Backend::Sqlite(embedded), Nonces::in_memory(options.nonce_lifetime, random))
             }
             Place::Postgres(url) => {
-                let outage = Outage::default();
-                let url = postgres_url::completed(&url, &options.application_name);
-                let clock_offset_micros = options.clock_offset_micros;
-                let servers = Servers { url, connections, clock_offset_micros, outage, left: Arc::default() };
-                let mut connection = servers.establish().map_err(|error| unreachable(&error))?;
-                migration::run(&mut connection, now)?;
                 let nonces = Nonces::shared(&mut connection, options.nonce_lifetime, random, now)
                     .map_err(|error| unreachable(&error))?;
-                let cluster = Cluster::new(servers, options.observer);
+                let cluster = Cluster::new(Servers::new(url, &options), options.observer);
                 (Backend::Postgres(cluster), nonces)
             }
         };

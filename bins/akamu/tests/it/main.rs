@@ -109,6 +109,7 @@ fn help_and_version_go_to_standard_output() {
         "check",
         "persist-record",
         "adopt",
+        "migrate",
         "backup",
         "restore",
     ] {
@@ -164,6 +165,25 @@ fn a_database_is_given_to_another_base_url_after_it_is_shown_what_that_means() {
     let (child, lines) = started(directory.path(), &[]);
     assert_eq!(lines.first().map(String::as_str), Some("directory  https://127.0.0.1/acme/directory"));
     assert_eq!(end(child, Signal::TERM).0, Some(0));
+}
+
+#[test]
+fn migrate_makes_the_schema_and_no_ca() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("config.toml"), CONFIG).unwrap();
+    for _ in 0..2 {
+        let output = run(directory.path(), &["migrate"]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let said = text(&output.stdout);
+        assert!(said.starts_with("the schema is up to date: migration 2026") && said.lines().count() == 1, "{said}");
+    }
+    assert!(!directory.path().join("data/keys").exists());
+    let (child, _) = ready(directory.path(), &[]);
+    assert_eq!(end(child, Signal::TERM).0, Some(0));
+    std::fs::write(directory.path().join("data/akamu.db"), "no database, but a text").unwrap();
+    let output = run(directory.path(), &["migrate"]);
+    assert_eq!(output.status.code(), Some(69));
+    assert!(text(&output.stderr).lines().count() == 1, "{}", text(&output.stderr));
 }
 
 #[test]

@@ -74,7 +74,7 @@ async fn an_account_is_updated_and_read(database: Database) {
     client.post(&other.kid, &json!({})).await.expect_problem(404, "malformed");
 }
 
-async fn a_deactivated_account_can_do_nothing_any_more(database: Database) {
+pub(crate) async fn a_deactivated_account_can_do_nothing_any_more(database: Database) {
     let server = database.server().await;
     let client = server.registered().await;
     let order = client.new_order(&["gone.test"]).await.expect(201);
@@ -89,7 +89,7 @@ async fn a_deactivated_account_can_do_nothing_any_more(database: Database) {
     client.post_raw(&client.kid, forged.to_string()).await.expect_problem(400, "malformed");
 }
 
-async fn a_key_is_changed_and_the_old_one_is_refused(database: Database) {
+pub(crate) async fn a_key_is_changed_and_the_old_one_is_refused(database: Database) {
     let server = database.server().await;
     let mut client = server.registered().await;
     let url = client.url("/acme/key-change");

@@ -2,5 +2,5 @@
 
 mod configuration_page;
 mod documented_configurations;
-mod pages;
+pub(crate) mod pages;
 mod troubleshooting_page;

@@ -33,7 +33,7 @@ async fn until_removed(server: &TestServer, kind: &str, count: f64) {
     }
 }
 
-async fn an_order_is_gone_a_month_after_it_expired(database: Database) {
+pub(crate) async fn an_order_is_gone_a_month_after_it_expired(database: Database) {
     let shares_nonces = matches!(database, Database::Postgres(_));
     let server = database.server_with(ADMIN).await;
     let client = server.registered().await;

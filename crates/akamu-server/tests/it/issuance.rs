@@ -162,7 +162,7 @@ pub(crate) fn verified_names(server: &TestServer, chain: &str) -> Vec<String> {
     names
 }
 
-async fn every_type_gives_a_certificate(database: Database) {
+pub(crate) async fn every_type_gives_a_certificate(database: Database) {
     let server = database.server().await;
     let client = server.registered().await;
     for (kind, names) in [
@@ -224,7 +224,7 @@ async fn every_kind_of_account_key_gets_a_certificate(database: Database) {
     }
 }
 
-async fn a_failed_validation_explains_itself_and_makes_the_order_invalid(database: Database) {
+pub(crate) async fn a_failed_validation_explains_itself_and_makes_the_order_invalid(database: Database) {
     let server = database.server().await;
     let client = server.registered().await;
     server.name_here("fails.test");
@@ -248,7 +248,7 @@ async fn a_failed_validation_explains_itself_and_makes_the_order_invalid(databas
     assert!(Beside::of(&server.place).text(report).parse::<u32>().unwrap() > 100, "what was seen is kept");
 }
 
-async fn a_revoked_certificate_is_on_the_crl(database: Database) {
+pub(crate) async fn a_revoked_certificate_is_on_the_crl(database: Database) {
     let settings = "[ca]\nhttp_listen_addr = \"127.0.0.1:0\"\ncrl_url = \"http://ca.test/ca/crl\"\n";
     let server = database.server_with(settings).await;
     let client = server.registered().await;
@@ -307,7 +307,7 @@ pub(crate) fn pem_der(text: &str) -> (String, Vec<u8>) {
     (label, Base64::decode_vec(&body).unwrap())
 }
 
-async fn validations_beyond_the_limit_take_their_turn(database: Database) {
+pub(crate) async fn validations_beyond_the_limit_take_their_turn(database: Database) {
     let server = database.server_with("[server]\nmax_concurrent_validations = 1\n").await;
     let client = server.registered().await;
     let names = ["one.test", "two.test", "three.test", "four.test"];

@@ -17,6 +17,7 @@ mod metrics;
 mod polls;
 #[path = "../../../akamu-store/tests/it/postgres_database.rs"]
 mod postgres_database;
+mod postgres_role;
 mod replicas;
 mod resources;
 mod restarts;

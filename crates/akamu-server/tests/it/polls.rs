@@ -90,7 +90,7 @@ async fn without_poll_hold_ms_no_poll_is_held(database: Database) {
     }
 }
 
-async fn polls_are_answered_when_an_authorization_is_deactivated(database: Database) {
+pub(crate) async fn polls_are_answered_when_an_authorization_is_deactivated(database: Database) {
     let server = database.server_with(PATIENT).await;
     let client = Arc::new(server.registered().await);
     let processing = Processing::begin(&server, &client).await;

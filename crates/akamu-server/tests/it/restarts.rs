@@ -41,7 +41,7 @@ async fn assert_validated_again(server: &TestServer, client: Client, processing:
     finalize(&client, &order, &[processing.name()]).await;
 }
 
-async fn a_restart_finds_the_same_ca_and_the_same_accounts(database: Database) {
+pub(crate) async fn a_restart_finds_the_same_ca_and_the_same_accounts(database: Database) {
     let server = database.server().await;
     let client = server.registered().await;
     let order = client.new_order(&["restart.test"]).await.expect(201);
@@ -120,7 +120,7 @@ async fn a_stop_does_not_wait_for_a_slow_client(database: Database) {
     place.start().await;
 }
 
-async fn a_crash_leaves_a_validation_that_is_done_again(database: Database) {
+pub(crate) async fn a_crash_leaves_a_validation_that_is_done_again(database: Database) {
     // A runtime that ends takes all tasks of its server with it, at whatever they are.
     let doomed = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let place = Place::on(&database);

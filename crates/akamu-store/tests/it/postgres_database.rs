@@ -12,26 +12,37 @@ const SERVER: &str = "AKAMU_TEST_POSTGRES_URL";
 
 /// A new database. Dropped, it is gone.
 pub(crate) struct PostgresDatabase {
-    server: String,
-    name: String,
+    pub(crate) server: String,
+    pub(crate) name: String,
+    /// Who connects, where it is not the superuser.
+    pub(crate) user: Option<String>,
+}
+
+/// The superuser's URL; `None` where there is no PostgreSQL to test on, and standard error says so.
+pub(crate) fn server() -> Option<String> {
+    static LEFT_OUT: Once = Once::new();
+    let server = std::env::var(SERVER).ok();
+    if server.is_none() {
+        // Not by eprintln!, whose output the test harness keeps to itself.
+        LEFT_OUT.call_once(|| {
+            let _ = writeln!(std::io::stderr(), "LEFT OUT: the tests on PostgreSQL, because {SERVER} is not set");
+        });
+    }
+    server
+}
+
+pub(crate) fn new_name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("akamu_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 impl PostgresDatabase {
-    /// `None` where there is no PostgreSQL to test on; standard error says so.
+    /// `None` where there is no PostgreSQL to test on.
     pub(crate) fn new() -> Option<Self> {
-        static LEFT_OUT: Once = Once::new();
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let Ok(server) = std::env::var(SERVER) else {
-            // Not by eprintln!, whose output the test harness keeps to itself.
-            LEFT_OUT.call_once(|| {
-                let _ = writeln!(std::io::stderr(), "LEFT OUT: the tests on PostgreSQL, because {SERVER} is not set");
-            });
-            return None;
-        };
-        let name = format!("akamu_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let (server, name) = (server()?, new_name());
         let mut connection = PgConnection::establish(&server).expect("AKAMU_TEST_POSTGRES_URL can be reached");
         connection.batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
-        Some(Self { server, name })
+        Some(Self { server, name, user: None })
     }
 
     pub(crate) fn url(&self) -> String {
@@ -40,7 +51,12 @@ impl PostgresDatabase {
             None => (self.server.as_str(), String::new()),
         };
         let (host, _) = address.rsplit_once('/').expect("AKAMU_TEST_POSTGRES_URL ends with /DATABASE");
-        format!("{host}/{}{query}", self.name)
+        let (scheme, authority) = host.split_once("://").expect("AKAMU_TEST_POSTGRES_URL is a URL");
+        let authority = match &self.user {
+            Some(user) => format!("{user}:secret@{}", authority.rsplit('@').next().unwrap_or_default()),
+            None => authority.to_owned(),
+        };
+        format!("{scheme}://{authority}/{}{query}", self.name)
     }
 }
 
@@ -48,5 +64,7 @@ impl Drop for PostgresDatabase {
     fn drop(&mut self) {
         let mut server = PgConnection::establish(&self.server).unwrap();
         server.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).unwrap();
+        // Those that a test may have made for it.
+        server.batch_execute(&format!("DROP ROLE IF EXISTS {0}_owner, {0}_server", self.name)).unwrap();
     }
 }

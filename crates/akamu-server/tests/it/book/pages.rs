@@ -25,6 +25,11 @@ pub(crate) fn pages() -> Vec<(PathBuf, String)> {
     pages.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
 }
 
+/// The text of one page.
+pub(crate) fn page(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
 /// The blocks of code that are marked as `language`.
 pub(crate) fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
     let fence = format!("```{language}\n");
