@@ -6,7 +6,6 @@ mod faults;
 pub(crate) mod state;
 pub(crate) mod traffic;
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,15 +22,18 @@ use crate::e2e::Database;
 use crate::failure::{Context, Failure};
 use crate::name_server::NameServer;
 use crate::packages::{self, Installing};
-use crate::postgres::{Cluster, free_port};
+use crate::postgres::{Pair, free_port};
 use crate::process;
 use crate::programs::Programs;
 use crate::responder::Responder;
-use crate::server::{Place, Ports};
+use crate::server::{self, Place, Ports};
 use crate::table::Table;
 
 /// How long a request or an order may take, faults included: a dead replica's lease lasts 30 s.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The database on PostgreSQL.
+const DATABASE: &str = "akamu_chaos";
 
 /// How many clients issue at once.
 pub(crate) const CLIENTS: u32 = 6;
@@ -73,6 +75,8 @@ pub(crate) fn run(args: &ChaosArgs) -> Result<(), Failure> {
         "kills",
         "stops",
         "database faults",
+        "fail-overs",
+        "outages",
         "requests",
         "unanswered",
         "answered 503",
@@ -106,13 +110,15 @@ fn run_on(
     binary: &Path,
     installing: Installing,
     wrong: &mut Vec<String>,
-) -> Result<[String; 15], Failure> {
-    let mut cluster = if database == Database::Postgres { Some(Cluster::start(installing)?) } else { None };
-    let url = cluster.as_ref().map(|it| it.create_database("akamu_chaos")).transpose()?;
-    let count = if cluster.is_some() { args.replicas } else { 1 };
+) -> Result<[String; 17], Failure> {
+    let mut pair = if database == Database::Postgres { Some(Pair::start(installing)?) } else { None };
+    let url = pair.as_ref().map(|it| it.primary().create_database(DATABASE).map(|_| it.url(DATABASE))).transpose()?;
+    let count = if pair.is_some() { args.replicas } else { 1 };
     let name_server = NameServer::start()?;
     let common = Ports { listen: free_port()?, http: free_port()?, tls: free_port()? };
-    let place = || Place::new(|own| configuration(own, &common, &name_server, url.as_deref()));
+    let url = url.as_deref().unwrap_or("sqlite://akamu.db");
+    // Each replica listens on a port of its own; clients come through the balancer on the common one.
+    let place = || Place::new(|own| server::on_loopback(own.listen, &common, &name_server, url));
     let places = (0..count).map(|_| place()).collect::<Result<Vec<_>, _>>()?;
     let replicas = Replicas::start(&places, binary)?;
     let root = replicas.root();
@@ -125,17 +131,20 @@ fn run_on(
         let directory = Directory::fetch(&format!("https://localhost:{}/acme/directory", common.listen), &root).await?;
         Ok::<_, Failure>(Traffic::start(CLIENTS, &directory, &patience, &responder))
     })?;
-    let mut faults = Faults::new(replicas, cluster.as_mut(), fastrand::Rng::with_seed(seed));
+    let mut faults = Faults::new(replicas, pair.as_mut(), fastrand::Rng::with_seed(seed));
     for round in 1..=args.rounds {
-        let what = faults.next()?;
+        let refused = patience.unavailable.load(Ordering::Relaxed);
+        let what = faults.next(round)?;
+        if what.is_long_outage && patience.unavailable.load(Ordering::Relaxed) == refused {
+            wrong.push(format!("{database}: {what}, and no request was answered 503"));
+        }
         println!("chaos: {database}: {round}: {what}");
     }
     let last_fault = Instant::now();
     let outcome = runtime.block_on(traffic.finish());
     println!("chaos: {database}: all orders were over {:.1} s later", last_fault.elapsed().as_secs_f64());
-    let (kills, stops, of_database) = (faults.kills, faults.stops, faults.of_database);
-    faults.stop()?;
-    let state = State::read(&places, cluster.as_ref())?;
+    let counts = faults.stop()?;
+    let state = State::read(&places, pair.as_ref().map(Pair::primary))?;
 
     let problems = outcome.wrong.iter().cloned().chain(state.wrong()).chain(patience.errors());
     wrong.extend(problems.map(|it| format!("{database}: {it}")));
@@ -144,9 +153,11 @@ fn run_on(
     Ok([
         database.to_string(),
         count.to_string(),
-        kills.to_string(),
-        stops.to_string(),
-        of_database.to_string(),
+        counts.kills.to_string(),
+        counts.stops.to_string(),
+        counts.of_database.to_string(),
+        counts.fail_overs.to_string(),
+        counts.outages.to_string(),
         seen(&patience.answered),
         seen(&patience.unanswered),
         seen(&patience.unavailable),
@@ -158,46 +169,4 @@ fn run_on(
         seconds(patience.longest()),
         seconds(outcome.slowest),
     ])
-}
-
-/// Each replica listens on a port of its own; clients come through the balancer on the common one.
-pub(crate) fn configuration(
-    own: &Ports,
-    common: &Ports,
-    name_server: &NameServer,
-    database_url: Option<&str>,
-) -> String {
-    let Ports { listen, http, tls } = common;
-    let name_server = name_server.address();
-    let database_url = database_url.unwrap_or("sqlite://akamu.db");
-    format!(
-        r#"listen_addr = "127.0.0.1:{}"
-base_url = "https://localhost:{listen}"
-data_dir = "data"
-
-[database]
-url = "{database_url}"
-
-[server]
-http_validation_port = {http}
-tls_validation_port = {tls}
-dns_resolver_addr = "{name_server}"
-address_resolver_addr = "{name_server}"
-validation_allow_networks = ["127.0.0.0/8"]
-"#,
-        own.listen
-    )
-}
-
-/// The keys of the replica that started first: one that has none would make its own, and be refused.
-fn share_keys(from: &Place, to: &Place) -> Result<(), Failure> {
-    let copying = || "cannot give a replica its keys".to_owned();
-    let keys = to.data_dir().join("keys");
-    fs::create_dir_all(&keys).context(copying)?;
-    for file in fs::read_dir(from.data_dir().join("keys")).context(copying)? {
-        let file = file.context(copying)?;
-        fs::copy(file.path(), keys.join(file.file_name())).context(copying)?;
-    }
-    fs::copy(from.root(), to.root()).context(copying)?;
-    Ok(())
 }

@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use crate::acme::{Directory, Patience};
 use crate::chaos::state::{NEEDED, State};
 use crate::chaos::traffic::Traffic;
-use crate::chaos::{CLIENTS, PATIENCE, configuration};
+use crate::chaos::{CLIENTS, PATIENCE};
 use crate::failure::{Context, Failure};
 use crate::interrupt::Undone;
 use crate::name_server::NameServer;
@@ -27,7 +27,7 @@ use crate::postgres::free_port;
 use crate::process;
 use crate::programs::Programs;
 use crate::responder::Responder;
-use crate::server::{Place, Ports};
+use crate::server::{self, Place, Ports};
 use crate::table::Table;
 
 /// The disk's size: more than any run writes.
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &FullDiskArgs) -> Result<(), Failure> {
     let common = Ports { listen: free_port()?, http: free_port()?, tls: free_port()? };
     let admin = free_port()?;
     let place = Place::new(|_| {
-        let common = configuration(&common, &common, &name_server, None);
+        let common = server::on_loopback(common.listen, &common, &name_server, "sqlite://akamu.db");
         format!("{common}\n[admin]\nlisten_addr = \"127.0.0.1:{admin}\"\n")
     })?;
     let disk = match Disk::mount(place.data_dir()) {

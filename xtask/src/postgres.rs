@@ -1,6 +1,9 @@
 //! A PostgreSQL cluster that lives as long as one run of the tests.
 
-use std::fs::{self, Permissions};
+mod pair;
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +16,8 @@ use crate::interrupt::Undone;
 use crate::packages::{self, Installing, Needed};
 use crate::process;
 
+pub(crate) use pair::Pair;
+
 /// What a cluster is made and run with.
 const NEEDED: &[Needed] = &[
     Needed { program: "initdb", package: "postgresql" },
@@ -20,10 +25,14 @@ const NEEDED: &[Needed] = &[
     Needed { program: "postgres", package: "postgresql" },
     Needed { program: "createdb", package: "postgresql" },
     Needed { program: "psql", package: "postgresql" },
+    Needed { program: "pg_basebackup", package: "postgresql" },
 ];
 
 /// PostgreSQL refuses to run as root: then it runs as this user, whom Debian's package makes.
 const USER: &str = "postgres";
+
+/// More than the tests use at once.
+const MAX_CONNECTIONS: u32 = 200;
 
 /// A running cluster, stopped and removed when dropped. It keeps nothing: `fsync` is off.
 #[derive(Debug)]
@@ -36,7 +45,49 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Makes a cluster and starts it on a free port of loopback.
     pub(crate) fn start(installing: Installing) -> Result<Self, Failure> {
+        Self::configured(installing, |_| Ok(String::new()))
+    }
+
+    /// The same with these settings, which a copy of it has too. They may name paths in its directory.
+    pub(crate) fn configured(
+        installing: Installing,
+        settings: impl FnOnce(&Path) -> Result<String, Failure>,
+    ) -> Result<Self, Failure> {
         packages::ensure(NEEDED, installing, binary)?;
+        let cluster = Self::nowhere(free_port()?)?;
+        process::output(
+            command("initdb", &cluster.directory)?
+                .args(["--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", "--username=postgres", "-D"])
+                .arg(cluster.data()),
+        )?;
+        let of_copies = format!(
+            "max_connections = {MAX_CONNECTIONS}\nfsync = off\nunix_socket_directories = '{}'\n",
+            cluster.directory.display()
+        );
+        let settings = of_copies + &settings(&cluster.directory)?;
+        OpenOptions::new()
+            .append(true)
+            .open(cluster.data().join("postgresql.conf"))
+            .and_then(|mut file| file.write_all(settings.as_bytes()))
+            .context(|| "cannot configure PostgreSQL".to_owned())?;
+        cluster.start_again()?;
+        println!("postgres: throwaway cluster at 127.0.0.1:{} under {}", cluster.port, cluster.directory.display());
+        Ok(cluster)
+    }
+
+    /// Makes a standby of `primary`, which streams what that one writes.
+    fn follow(primary: &Self, port: u16) -> Result<Self, Failure> {
+        let standby = Self::nowhere(port)?;
+        let mut copy = command("pg_basebackup", &standby.directory)?;
+        copy.args(["--host=127.0.0.1", "--username=postgres", "--port", &primary.port.to_string()]);
+        copy.args(["--checkpoint=fast", "--no-sync", "--write-recovery-conf", "--pgdata"]).arg(standby.data());
+        process::output(&mut copy)?;
+        standby.start_again()?;
+        Ok(standby)
+    }
+
+    /// A directory for one that is not made yet, which is removed with it.
+    pub(crate) fn nowhere(port: u16) -> Result<Self, Failure> {
         // Not under target/: the user `postgres` cannot enter a clone in a private home.
         let directory = tempfile::Builder::new()
             .prefix("akamu-postgres-")
@@ -49,17 +100,17 @@ impl Cluster {
         let mode = Permissions::from_mode(0o700);
         fs::set_permissions(&path, mode).context(|| "cannot close PostgreSQL's directory".to_owned())?;
         let running = Undone::at_the_end(move || stop(&directory));
+        Ok(Self { port, directory: path, _running: running })
+    }
 
-        let port = free_port()?;
-        process::output(
-            command("initdb", &path)?
-                .args(["--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", "--username=postgres", "-D"])
-                .arg(path.join("data")),
-        )?;
-        let cluster = Self { port, directory: path, _running: running };
-        cluster.start_again()?;
-        println!("postgres: throwaway cluster at 127.0.0.1:{port} under {}", cluster.directory.display());
-        Ok(cluster)
+    fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    /// Has a standby take writes.
+    fn promote(&self) -> Result<(), Failure> {
+        let mut command = command("pg_ctl", &self.directory)?;
+        process::output(command.args(["promote", "--wait", "--silent", "-D"]).arg(self.data())).map(drop)
     }
 
     /// Starts a cluster that has crashed.
@@ -67,7 +118,7 @@ impl Cluster {
         let log = self.directory.join("log");
         let started = command("pg_ctl", &self.directory)?
             .args(["start", "--wait", "--silent", "-o", &options(self.port, &self.directory), "-D"])
-            .arg(self.directory.join("data"))
+            .arg(self.data())
             .arg("-l")
             .arg(&log)
             .stdin(Stdio::null())
@@ -83,7 +134,7 @@ impl Cluster {
     /// Ends it without a checkpoint, as a crash would; the operating system keeps what was written.
     pub(crate) fn crash(&self) -> Result<(), Failure> {
         let mut command = command("pg_ctl", &self.directory)?;
-        command.args(["stop", "--wait", "--silent", "-m", "immediate", "-D"]).arg(self.directory.join("data"));
+        command.args(["stop", "--wait", "--silent", "-m", "immediate", "-D"]).arg(self.data());
         process::output(&mut command).map(drop)
     }
 
@@ -117,7 +168,7 @@ impl Cluster {
         Ok(self.database_url(name))
     }
 
-    fn database_url(&self, name: &str) -> String {
+    pub(crate) fn database_url(&self, name: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{name}", self.port)
     }
 }
@@ -125,7 +176,8 @@ impl Cluster {
 /// The server's options, as pg_ctl hands them to a shell.
 fn options(port: u16, directory: &Path) -> String {
     format!(
-        "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='{}' -c fsync=off -c max_connections=200",
+        "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='{}' \
+         -c wal_retrieve_retry_interval=200ms",
         directory.display()
     )
 }
@@ -133,6 +185,11 @@ fn options(port: u16, directory: &Path) -> String {
 /// A command of PostgreSQL, run as the user it accepts.
 fn command(program: &str, directory: &Path) -> Result<Command, Failure> {
     let path = binary(program).ok_or_else(|| Failure::new(format!("{program} is gone")))?;
+    Ok(as_user(&path, directory))
+}
+
+/// A program, run in PostgreSQL's directory as the user whom it belongs to.
+fn as_user(path: &Path, directory: &Path) -> Command {
     let mut command = if process::is_root() {
         let mut command = Command::new("runuser");
         command.args(["-u", USER, "--"]).arg(path);
@@ -141,7 +198,7 @@ fn command(program: &str, directory: &Path) -> Result<Command, Failure> {
         Command::new(path)
     };
     command.current_dir(directory);
-    Ok(command)
+    command
 }
 
 /// Stops the cluster, if it ever started; its directory goes when dropped.

@@ -20,7 +20,7 @@ use self::log::{Record, records};
 use crate::acme::{Directory, Patience};
 use crate::chaos::state::{NEEDED, State};
 use crate::chaos::traffic::Traffic;
-use crate::chaos::{CLIENTS, PATIENCE, configuration};
+use crate::chaos::{CLIENTS, PATIENCE};
 use crate::failure::{Context, Failure};
 use crate::name_server::NameServer;
 use crate::packages::{self, Installing};
@@ -28,7 +28,7 @@ use crate::postgres::free_port;
 use crate::process;
 use crate::programs::{self, Programs};
 use crate::responder::Responder;
-use crate::server::{Place, Ports, Server};
+use crate::server::{self, Place, Ports, Server};
 use crate::table::Table;
 
 #[derive(Debug, Args)]
@@ -137,7 +137,7 @@ impl Cutter<'_> {
     /// One first start, cut at as many of its moments; each of them comes up.
     fn first_starts(&mut self, binary: &Path, wrong: &mut Vec<String>) -> Result<[String; 10], Failure> {
         let name_server = NameServer::start()?;
-        let place = Place::new(|own| configuration(own, own, &name_server, None))?;
+        let place = Place::new(|own| server::on_loopback(own.listen, own, &name_server, "sqlite://akamu.db"))?;
         let empty = self.disk(&place)?;
         drop(self.start(&place, binary)?);
         let noted = Self::noted(&place)?;
@@ -168,7 +168,7 @@ impl Cutter<'_> {
     fn traffic(&mut self, binary: &Path, wrong: &mut Vec<String>) -> Result<[String; 10], Failure> {
         let name_server = NameServer::start()?;
         let common = Ports { listen: free_port()?, http: free_port()?, tls: free_port()? };
-        let place = Place::new(|_| configuration(&common, &common, &name_server, None))?;
+        let place = Place::new(|_| server::on_loopback(common.listen, &common, &name_server, "sqlite://akamu.db"))?;
         let mut disk = self.disk(&place)?;
         let mut server = self.start(&place, binary)?;
         let runtime = Runtime::new().context(|| "cannot start the clients".to_owned())?;

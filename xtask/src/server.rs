@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::failure::{Context, Failure};
 use crate::interrupt::Undone;
+use crate::name_server::NameServer;
 use crate::postgres::free_port;
 use crate::process;
 
@@ -104,6 +105,19 @@ impl Place {
         Ok(Server { child, _running: running, directory_url, place: self.clone() })
     }
 
+    /// Gives it the keys of the server that started first: one that has none would make its own, and be refused.
+    pub(crate) fn share_keys_of(&self, first: &Self) -> Result<(), Failure> {
+        let copying = || "cannot give a server the keys of another".to_owned();
+        let keys = self.data_dir().join("keys");
+        fs::create_dir_all(&keys).context(copying)?;
+        for file in fs::read_dir(first.data_dir().join("keys")).context(copying)? {
+            let file = file.context(copying)?;
+            fs::copy(file.path(), keys.join(file.file_name())).context(copying)?;
+        }
+        fs::copy(first.root(), self.root()).context(copying)?;
+        Ok(())
+    }
+
     pub(crate) fn directory(&self) -> &Path {
         &self.directory.path
     }
@@ -185,6 +199,29 @@ impl Server {
     fn child(&self) -> MutexGuard<'_, Child> {
         self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A configuration for clients that come to the ports of `common` and answer challenges there; the server listens on
+/// `listen`.
+pub(crate) fn on_loopback(listen: u16, common: &Ports, name_server: &NameServer, database_url: &str) -> String {
+    let Ports { listen: base, http, tls } = common;
+    let name_server = name_server.address();
+    format!(
+        r#"listen_addr = "127.0.0.1:{listen}"
+base_url = "https://localhost:{base}"
+data_dir = "data"
+
+[database]
+url = "{database_url}"
+
+[server]
+http_validation_port = {http}
+tls_validation_port = {tls}
+dns_resolver_addr = "{name_server}"
+address_resolver_addr = "{name_server}"
+validation_allow_networks = ["127.0.0.0/8"]
+"#
+    )
 }
 
 /// Ends a server that may have ended already.

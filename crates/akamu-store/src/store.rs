@@ -86,7 +86,7 @@ impl Store {
     fn open_blocking(options: StoreOptions, now: Timestamp) -> Result<Self, OpenError> {
         let unreachable = |error: &dyn fmt::Display| OpenError::Unreachable { reason: one_line(&error.to_string()) };
         let random = options.random;
-        let connection = Self::migrated(&options, now)?;
+        let mut connection = Self::migrated(&options, now)?;
         let (backend, nonces) = match &options.place {
             Place::Sqlite(path) => {
                 let (path, connections) = (path.clone(), options.connections());

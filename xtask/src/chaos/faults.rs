@@ -1,14 +1,15 @@
-//! What goes wrong: a replica dies or is told to stop, the database cuts connections, crashes, or is away for a while.
+//! What goes wrong: a replica dies or is told to stop, the database cuts connections, crashes, fails over to its standby,
+//! or is away for a while or for long.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::share_keys;
 use crate::failure::Failure;
-use crate::postgres::Cluster;
+use crate::postgres::Pair;
 use crate::server::{Place, Server};
 
 /// The server's processes.
@@ -21,12 +22,41 @@ pub(super) struct Replicas<'a> {
 /// The faults of a run.
 pub(super) struct Faults<'a> {
     replicas: Replicas<'a>,
-    cluster: Option<&'a mut Cluster>,
+    pair: Option<&'a mut Pair>,
     random: Rng,
+    counts: Counts,
+}
+
+/// How many of each there were.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Counts {
     pub(super) kills: u32,
     pub(super) stops: u32,
+    /// Cut connections and short crashes.
     pub(super) of_database: u32,
+    pub(super) fail_overs: u32,
+    /// So long that requests are refused without being waited for.
+    pub(super) outages: u32,
 }
+
+/// One that has happened.
+#[derive(Debug)]
+pub(super) struct Happened {
+    told: String,
+    pub(super) is_long_outage: bool,
+}
+
+impl fmt::Display for Happened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.told)
+    }
+}
+
+/// On PostgreSQL each ten rounds begin with a fail-over and end with a long outage.
+const TEN: u32 = 10;
+
+/// How long a long outage lasts, at least.
+const LONG: Duration = Duration::from_secs(8);
 
 impl<'a> Replicas<'a> {
     /// The first makes the keys; the others are given them.
@@ -34,7 +64,7 @@ impl<'a> Replicas<'a> {
         let mut running: Vec<Server> = Vec::new();
         for (index, place) in places.iter().enumerate() {
             if let Some(first) = places.first().filter(|_| index > 0) {
-                share_keys(first, place)?;
+                place.share_keys_of(first)?;
             }
             running.push(place.start(binary)?);
         }
@@ -71,47 +101,65 @@ fn no_place() -> Failure {
 }
 
 impl<'a> Faults<'a> {
-    pub(super) fn new(replicas: Replicas<'a>, cluster: Option<&'a mut Cluster>, random: Rng) -> Self {
-        Self { replicas, cluster, random, kills: 0, stops: 0, of_database: 0 }
+    pub(super) fn new(replicas: Replicas<'a>, pair: Option<&'a mut Pair>, random: Rng) -> Self {
+        Self { replicas, pair, random, counts: Counts::default() }
     }
 
-    /// Waits a while and lets one happen; says which.
-    pub(super) fn next(&mut self) -> Result<String, Failure> {
+    /// Waits a while and lets the one of this round happen, counted from 1; says which.
+    pub(super) fn next(&mut self, round: u32) -> Result<Happened, Failure> {
         sleep(Duration::from_millis(self.random.u64(50..1_500)));
         let index = self.random.usize(..self.replicas.running.len());
         let away = Duration::from_millis(self.random.u64(..1_000));
         let kind = self.random.u32(..10);
-        match (&mut self.cluster, kind) {
-            (Some(cluster), 0) => {
-                self.of_database += 1;
-                cluster.cut_connections()?;
-                Ok("the database cuts every connection".to_owned())
+        let counts = &mut self.counts;
+        let mut is_long_outage = false;
+        let told = match (&mut self.pair, round % TEN, kind) {
+            (Some(pair), 1, _) => {
+                counts.fail_overs += 1;
+                pair.fail_over(away)?;
+                format!("the database crashes, and {} ms later its standby takes over", away.as_millis())
             }
-            (Some(cluster), 1) => {
-                self.of_database += 1;
-                cluster.crash()?;
+            (Some(pair), 0, _) => {
+                counts.outages += 1;
+                is_long_outage = true;
+                let away = LONG + away;
+                pair.primary().crash()?;
+                sleep(away);
+                pair.primary().start_again()?;
+                format!("the database crashes, and is away for {} ms", away.as_millis())
+            }
+            (Some(pair), _, 0) => {
+                counts.of_database += 1;
+                pair.primary().cut_connections()?;
+                "the database cuts every connection".to_owned()
+            }
+            (Some(pair), _, 1) => {
+                counts.of_database += 1;
+                pair.primary().crash()?;
                 sleep(away * 3);
-                cluster.start_again()?;
-                Ok(format!("the database crashes, and is away for {} ms", away.as_millis() * 3))
+                pair.primary().start_again()?;
+                format!("the database crashes, and is away for {} ms", away.as_millis() * 3)
             }
-            (_, 2) => {
-                self.stops += 1;
+            (_, _, 2) => {
+                counts.stops += 1;
                 self.replicas.replace(index, away, Server::stop)?;
-                Ok(format!("a replica stops, and is away for {} ms", away.as_millis()))
+                format!("a replica stops, and is away for {} ms", away.as_millis())
             }
             _ => {
-                self.kills += 1;
+                counts.kills += 1;
                 self.replicas.replace(index, away, |server| {
                     drop(server);
                     Ok(())
                 })?;
-                Ok(format!("kill -9, and the replica is away for {} ms", away.as_millis()))
+                format!("kill -9, and the replica is away for {} ms", away.as_millis())
             }
-        }
+        };
+        Ok(Happened { told, is_long_outage })
     }
 
-    /// Stops the replicas; each must end with success.
-    pub(super) fn stop(self) -> Result<(), Failure> {
-        self.replicas.running.into_iter().try_for_each(Server::stop)
+    /// Stops the replicas, each of which must end with success, and says how many faults of each kind there were.
+    pub(super) fn stop(self) -> Result<Counts, Failure> {
+        self.replicas.running.into_iter().try_for_each(Server::stop)?;
+        Ok(self.counts)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use super::DATABASE;
 use crate::failure::{Context, Failure};
 use crate::packages::Needed;
 use crate::postgres::Cluster;
@@ -37,7 +38,7 @@ impl State {
     pub(crate) fn read(places: &[Place], cluster: Option<&Cluster>) -> Result<Self, Failure> {
         let ask = |sql: &str| {
             let answer = match (cluster, places.first()) {
-                (Some(cluster), _) => cluster.query("akamu_chaos", sql)?,
+                (Some(cluster), _) => cluster.query(DATABASE, sql)?,
                 (None, Some(place)) => {
                     process::output(Command::new("sqlite3").arg(place.data_dir().join("akamu.db")).arg(sql))?
                 }
