@@ -19,6 +19,7 @@ mod postgres;
 mod power_cut;
 mod process;
 mod programs;
+mod recovery;
 mod responder;
 mod server;
 mod step;
@@ -63,6 +64,8 @@ enum Task {
     PowerCut(power_cut::PowerCutArgs),
     /// Fill the disk under real traffic, make room again, and look for what was lost
     FullDisk(full_disk::FullDiskArgs),
+    /// Recover PostgreSQL to a point in time by the commands in the book
+    Recovery(recovery::RecoveryArgs),
     /// Run test vectors, ours or others of the same formats
     Vectors(vectors::VectorsArgs),
     /// Fuzz what reads a peer's octets, one target after the other
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
         Task::Chaos(args) => chaos::run(args),
         Task::PowerCut(args) => power_cut::run(args),
         Task::FullDisk(args) => full_disk::run(args),
+        Task::Recovery(args) => recovery::run(args),
         // Its exit status says more.
         Task::Vectors(args) => return vectors::run(args),
         Task::Fuzz(args) => fuzz::run(args),

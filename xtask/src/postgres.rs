@@ -2,6 +2,7 @@
 
 mod pair;
 
+use std::env;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
@@ -101,6 +102,28 @@ impl Cluster {
         fs::set_permissions(&path, mode).context(|| "cannot close PostgreSQL's directory".to_owned())?;
         let running = Undone::at_the_end(move || stop(&directory));
         Ok(Self { port, directory: path, _running: running })
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Runs commands in its directory, as the user that owns it; the clients among them find it.
+    pub(crate) fn shell(&self, commands: &str) -> Result<(), Failure> {
+        let programs = binary("pg_ctl").ok_or_else(|| Failure::new("pg_ctl is gone"))?;
+        let path = [programs.parent().map(Path::to_path_buf), env::var_os("PATH").map(PathBuf::from)];
+        let path: Vec<_> = path.into_iter().flatten().map(|it| it.display().to_string()).collect();
+        let mut shell = as_user(Path::new("sh"), &self.directory);
+        shell.args(["-euc", commands]).env("PATH", path.join(":"));
+        shell.env("PGHOST", "127.0.0.1").env("PGPORT", self.port.to_string()).env("PGUSER", "postgres");
+        process::output(&mut shell).map(drop)
+    }
+
+    /// Ends it when all is written and archived.
+    pub(crate) fn end(&self) -> Result<(), Failure> {
+        let mut command = command("pg_ctl", &self.directory)?;
+        command.args(["stop", "--wait", "--silent", "-m", "fast", "-D"]).arg(self.data());
+        process::output(&mut command).map(drop)
     }
 
     fn data(&self) -> PathBuf {

@@ -10,6 +10,7 @@ use crate::packages::Installing;
 use crate::postgres::Cluster;
 use crate::power_cut::{self, PowerCutArgs};
 use crate::process;
+use crate::recovery::{self, RecoveryArgs};
 use crate::step::step;
 use crate::tally::Tally;
 use crate::tidy;
@@ -56,6 +57,9 @@ pub(crate) fn run(args: &TestArgs) -> Result<(), Failure> {
         failures.extend(step("faults", || chaos::run(&ChaosArgs::short(database, args.no_install))).err());
         failures.extend(step("power cuts", || power_cut::run(&PowerCutArgs::short(args.no_install))).err());
         failures.extend(step("full disk", || full_disk::run(&FullDiskArgs::short(args.no_install))).err());
+        if cluster.is_some() {
+            failures.extend(step("recovery", || recovery::run(&RecoveryArgs::new(args.no_install))).err());
+        }
     }
 
     for name in tally.failed_names() {
