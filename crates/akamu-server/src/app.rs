@@ -14,6 +14,7 @@ use crate::hold::Holds;
 use crate::key_cache::KeyCache;
 use crate::metrics::Metrics;
 use crate::random::Random;
+use crate::request_body::BodyMemory;
 use crate::revocation_list::RevocationList;
 use crate::validation::Validations;
 
@@ -32,6 +33,7 @@ pub(crate) struct App {
     pub(crate) validations: Arc<Validations>,
     pub(crate) revocation_list: RevocationList,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) body_memory: Arc<BodyMemory>,
     /// The directory, made once.
     pub(crate) directory: Bytes,
 }

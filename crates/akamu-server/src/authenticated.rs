@@ -6,25 +6,20 @@
 
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use akamu_proto::{
     AccountId, AccountStatus, AuthorizationId, CertificateId, Jwk, Jws, KeyReference, OrderId, Timestamp, VerifyingKey,
 };
 use akamu_store::{Account, Authorization, Certificate, NonceError, Order, Store, StoreError};
 use axum::RequestExt as _;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{FromRequest, RawPathParams, Request};
 use http::header::CONTENT_TYPE;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
 use crate::app::App;
 use crate::error::AcmeError;
-use crate::metrics::Phase;
-
-/// How long a request's body may take.
-const BODY: Duration = Duration::from_secs(60);
+use crate::request_body;
 
 /// What a POST's payload must be.
 pub(crate) trait Payload: Sized {
@@ -240,7 +235,7 @@ where
 {
     let expected_url = app.base_url.of_path(request.uri().path());
     check_content_type(&request)?;
-    let body = read_body(request.into_body(), app).await?;
+    let body = request_body::read(request, app).await?;
     let jws = Jws::parse(&body)?;
     let header = jws.header();
     if header.url != expected_url {
@@ -306,18 +301,4 @@ fn check_content_type(request: &Request) -> Result<(), AcmeError> {
     let value = request.headers().get(CONTENT_TYPE).and_then(|it| it.to_str().ok()).ok_or(AcmeError::ContentType)?;
     let essence = value.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/jose+json") { Ok(()) } else { Err(AcmeError::ContentType) }
-}
-
-async fn read_body(body: Body, app: &App) -> Result<Bytes, AcmeError> {
-    let limit = app.settings.max_body_bytes;
-    let collected = tokio::time::timeout(BODY, Limited::new(body, limit).collect()).await;
-    let collected = collected.map_err(|_| {
-        app.metrics.timed_out(Phase::Body);
-        AcmeError::BodyTimeout
-    });
-    match collected? {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(AcmeError::BodyTooLarge { limit }),
-        Err(_) => Err(AcmeError::BodyTruncated),
-    }
 }

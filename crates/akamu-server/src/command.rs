@@ -16,7 +16,7 @@ use crate::cli::{Arguments, Command, Options};
 use crate::config::{self, Config, DnsServer, Loaded, Sources};
 use crate::random::SystemRandom;
 use crate::start::{self, Parts, Running, StartError};
-use crate::{authority_files, log, restore};
+use crate::{authority_files, descriptors, log, restore};
 
 /// What was asked for was not done.
 const EX_FAILURE: u8 = 1;
@@ -193,6 +193,7 @@ async fn serve(loaded: &Loaded, path: &str) -> Result<(), StartError> {
             config.data_dir.display()
         );
     }
+    descriptors::raise();
     let running = start::start(config, parts()).await?;
     print(&ready_text(loaded, &running, path))?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);

@@ -121,6 +121,7 @@ pub struct ServerConfig {
     pub order_expiry_secs: u64,
     pub authz_expiry_secs: u64,
     pub max_body_bytes: usize,
+    pub max_connections: Option<u32>,
     pub nonce_lifetime_secs: u64,
     pub dns_persist_issuer_domain: Option<String>,
     #[serde(default)]

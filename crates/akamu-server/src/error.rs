@@ -23,6 +23,8 @@ pub(crate) enum AcmeError {
     BodyTruncated,
     #[error("the request body did not arrive in time")]
     BodyTimeout,
+    #[error("the server waits for too many request bodies; try again")]
+    TooManyBodies,
     #[error(transparent)]
     Jws(#[from] JwsError),
     #[error("the JWS is for the URL {signed:?}, and was sent to {expected:?}")]
@@ -168,7 +170,7 @@ impl AcmeError {
             Self::AlreadyRevoked => (T::AlreadyRevoked, 400),
             Self::BadRevocationReason { .. } => (T::BadRevocationReason, 400),
             Self::RevocationNotAllowed => (T::Unauthorized, 403),
-            Self::Outage(_) | Self::Unavailable(_) => (T::ServerInternal, 503),
+            Self::Outage(_) | Self::Unavailable(_) | Self::TooManyBodies => (T::ServerInternal, 503),
             Self::Internal(_) => (T::ServerInternal, 500),
             Self::BodyTruncated
             | Self::NonceMalformed
@@ -195,7 +197,7 @@ impl IntoResponse for AcmeError {
         let mut response = (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if matches!(self, Self::Outage(_) | Self::Unavailable(_)) {
+        if matches!(self, Self::Outage(_) | Self::Unavailable(_) | Self::TooManyBodies) {
             headers.insert(RETRY_AFTER, RETRY_AFTER_UNAVAILABLE.into());
         }
         if let Self::KeyInUse { account_url } = &self

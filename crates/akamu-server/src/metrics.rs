@@ -28,11 +28,9 @@ pub(crate) enum Phase {
     /// The first octet of the first request.
     FirstOctet,
     /// A request's header; also the next request of an idle connection.
-    Header,
+    Request,
     /// A request's body.
     Body,
-    /// The answer to an HTTP/2 ping.
-    Ping,
 }
 
 /// Work that a replica has from another one that did not finish it.
@@ -123,6 +121,7 @@ pub(crate) struct Metrics {
     refusals: Family<TypeLabel, Counter>,
     connections: Gauge,
     timeouts: Family<PhaseLabel, Counter>,
+    out_of_room: Counter,
     held_polls: Gauge,
     validations: Family<ValidationLabels, Histogram>,
     certificates: Counter,
@@ -154,6 +153,7 @@ impl Default for Metrics {
             refusals: Family::default(),
             connections: Gauge::default(),
             timeouts: Family::default(),
+            out_of_room: Counter::default(),
             held_polls: Gauge::default(),
             validations: histograms(),
             certificates: Counter::default(),
@@ -175,6 +175,11 @@ impl Default for Metrics {
             "connection_timeouts",
             "Times that a client was waited for too long",
             metrics.timeouts.clone(),
+        );
+        registry.register(
+            "connections_out_of_room",
+            "Connections closed to make room for another one",
+            metrics.out_of_room.clone(),
         );
         registry.register("held_polls", "Polls held now", metrics.held_polls.clone());
         registry.register("validation_duration_seconds", "How long validations took", metrics.validations.clone());
@@ -278,11 +283,15 @@ impl Metrics {
         let phase = match phase {
             Phase::Handshake => "handshake",
             Phase::FirstOctet => "first_octet",
-            Phase::Header => "header",
+            Phase::Request => "request",
             Phase::Body => "body",
-            Phase::Ping => "ping",
         };
         self.timeouts.get_or_create(&PhaseLabel { phase }).inc();
+    }
+
+    /// A connection was told to make room for another one.
+    pub(crate) fn out_of_room(&self) {
+        self.out_of_room.inc();
     }
 
     /// A poll is held as long as this lives.

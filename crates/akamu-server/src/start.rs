@@ -18,7 +18,7 @@ use crate::authority_files;
 use crate::config::Config;
 use crate::hold::Holds;
 use crate::key_cache::KeyCache;
-use crate::listener::Listener;
+use crate::listener::{self, Connections, Listener};
 use crate::metrics::{Metrics, Removed};
 use crate::own_certificate::{self, OwnCertificate};
 use crate::random::{self, Random};
@@ -26,7 +26,7 @@ use crate::resource::directory;
 use crate::revocation_list::{self, RevocationList};
 use crate::shutdown::stopped;
 use crate::validation::Validations;
-use crate::{admin, background, housekeeping, restore, router};
+use crate::{admin, background, descriptors, housekeeping, restore, router};
 
 /// How long requests and validations in hand may take once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -34,6 +34,8 @@ const DRAIN: Duration = Duration::from_secs(20);
 const CLOCK_WARN: Duration = Duration::from_secs(60);
 /// And this far behind it is refused.
 const CLOCK_REFUSE: Duration = Duration::from_secs(86_400);
+/// The most connections at the admin listener.
+const ADMIN_CONNECTIONS: usize = 64;
 /// How often the newest time is written, and nonces are looked after.
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -94,6 +96,7 @@ impl Running {
 /// One line for the operator.
 pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError> {
     let now = parts.clock.now();
+    let most_connections = descriptors::connections(config.server.max_connections, descriptors::allowed())?;
     // Sockets first: a second start on a taken port must not get as far as making keys.
     let socket = match parts.listener {
         Some(socket) => socket,
@@ -151,6 +154,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
         validations: validations.clone(),
         revocation_list: RevocationList::default(),
         metrics,
+        body_memory: Arc::default(),
     });
     validations.attach(&app);
     revocation_list::renew(&app)
@@ -188,14 +192,19 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
     let listen_addr = local(&socket)?;
     let authority_addr = authority_socket.as_ref().map(local).transpose()?;
     let admin_addr = admin_socket.as_ref().map(local).transpose()?;
-    let listener =
-        |socket, tls, router| Listener { socket, tls, router, clock: app.clock.clone(), metrics: app.metrics.clone() };
-    let mut listeners = vec![listener(socket, tls, router::acme(&app))];
+    let public = Connections::new(most_connections, app.metrics.clone());
+    let listener = |socket, tls, router, connections: &Arc<Connections>| {
+        let (connections, clock, metrics) = (connections.clone(), app.clock.clone(), app.metrics.clone());
+        Listener { socket, tls, router, connections, clock, metrics }
+    };
+    let mut listeners = vec![listener(socket, tls, router::acme(&app), &public)];
     if let Some(socket) = authority_socket {
-        listeners.push(listener(socket, None, router::authority(&app)));
+        listeners.push(listener(socket, None, router::authority(&app), &public));
     }
     if let Some(socket) = admin_socket {
-        listeners.push(listener(socket, None, admin::router(&app)));
+        // Apart: it must answer when the others are flooded.
+        let of_admin = Connections::new(ADMIN_CONNECTIONS, app.metrics.clone());
+        listeners.push(listener(socket, None, admin::router(&app), &of_admin));
     }
     for listener in listeners {
         tasks.spawn(listener.serve(stopped.clone()));
@@ -223,7 +232,7 @@ impl Running {
 }
 
 async fn bind(address: SocketAddr, key: &str, flag: &str) -> Result<TcpListener, StartError> {
-    match TcpListener::bind(address).await {
+    match listener::bind(address) {
         Ok(socket) => Ok(socket),
         Err(error) => {
             let cause = match error.kind() {

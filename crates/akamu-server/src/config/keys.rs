@@ -164,6 +164,12 @@ pub const KEYS: &[Key] = &[
     key("server.order_expiry_secs", Kind::Number, Some("86400"), "How long an order may take, in seconds."),
     key("server.authz_expiry_secs", Kind::Number, Some("86400"), "How long an authorization may be used, in seconds."),
     key("server.max_body_bytes", Kind::Number, Some("131072"), "The largest request body, in octets."),
+    key(
+        "server.max_connections",
+        Kind::Number,
+        None,
+        "The most connections at once, of ACME and of ca.http_listen_addr; the one that has been idle longest makes room for a new one. At most half of the files that the process may have open. Absent: 1000, or that half where it is less.",
+    ),
     key("server.nonce_lifetime_secs", Kind::Number, Some("3600"), "How long a nonce may be used, in seconds."),
     key(
         "server.dns_persist_issuer_domain",

@@ -168,7 +168,7 @@ async fn slow_clients_are_counted() {
         ("akamu_connection_timeouts_total{phase=\"first_octet\"}", 1.0),
         ("akamu_connection_timeouts_total{phase=\"body\"}", 1.0),
     ]);
-    assert!(scrape(&server).await.value("akamu_connection_timeouts_total{phase=\"header\"}") >= 1.0);
+    assert!(scrape(&server).await.value("akamu_connection_timeouts_total{phase=\"request\"}") >= 1.0);
 }
 
 async fn a_certificate_takes_few_statements(database: Database) {

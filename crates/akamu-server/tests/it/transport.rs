@@ -19,6 +19,7 @@ use tokio_rustls::client::TlsStream;
 use crate::client::Client;
 use crate::database::{Database, on_both_databases};
 use crate::issuance::{finalize, ready_order, verified_names};
+use crate::metrics::scrape;
 use crate::server::{Place, TestServer, http_client};
 
 on_both_databases! {
@@ -245,12 +246,145 @@ async fn slow_clients_are_disconnected() {
     let (seconds, _) = closed_after(plain().await, "GET /ca/crl HTTP/1.1\r\nHost:").await;
     assert_eq!(seconds, 30, "half a header without TLS");
     let (seconds, answer) = closed_after(http_1().await, &format!("{POST}{{")).await;
-    assert_eq!(seconds, 60, "half a body");
+    assert_eq!(seconds, 20, "half a body");
     assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("application/problem+json"), "{answer}");
-    // HTTP/2's preface and an empty SETTINGS frame; the server asks after 20 s whether we live, and waits 20 s more.
-    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0";
-    let (seconds, _) = closed_after(tls(&server, &TLS13, "h2").await, preface).await;
-    assert_eq!(seconds, 40, "a silent HTTP/2 connection");
+    let (seconds, _) = closed_after(tls(&server, &TLS13, "h2").await, PREFACE).await;
+    assert_eq!(seconds, 30, "a silent HTTP/2 connection");
+}
+
+/// HTTP/2's preface and an empty SETTINGS frame.
+const PREFACE: &str = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0";
+
+/// An HTTP/2 frame with these flags.
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// After how many seconds the server has closed a connection that sends this every five seconds.
+async fn closed_although_it_sends(mut stream: TlsStream<TcpStream>, octets: &[u8]) -> u64 {
+    tokio::time::pause();
+    let begun = Instant::now();
+    let mut buffer = [0; 1024];
+    for sent in 1..100 {
+        let next = tokio::time::sleep_until(begun + Duration::from_secs(5 * sent));
+        tokio::pin!(next);
+        loop {
+            tokio::select! {
+                () = &mut next => break,
+                read = stream.read(&mut buffer) => if matches!(read, Ok(0) | Err(_)) {
+                    let seconds = (begun.elapsed() + Duration::from_millis(500)).as_secs();
+                    tokio::time::resume();
+                    return seconds;
+                },
+            }
+        }
+        let _ = stream.write_all(octets).await;
+    }
+    panic!("never closed");
+}
+
+/// Idle is a connection without a request in hand, whatever else comes.
+#[tokio::test]
+async fn pings_and_settings_keep_no_connection() {
+    let server = Database::Sqlite.server().await;
+    for octets in [frame(6, 0, 0, b"01234567"), frame(4, 0, 0, b"")] {
+        let mut stream = tls(&server, &TLS13, "h2").await;
+        stream.write_all(PREFACE.as_bytes()).await.unwrap();
+        assert_eq!(closed_although_it_sends(stream, &octets).await, 30);
+    }
+    // Nor a header octet by octet.
+    let mut stream = tls(&server, &TLS13, "http/1.1").await;
+    stream.write_all(b"GET /acme/directory HTTP/1.1\r\nHost: local").await.unwrap();
+    assert_eq!(closed_although_it_sends(stream, b"x").await, 30);
+}
+
+/// The header of a POST to newOrder, by HPACK without Huffman and without its table; the body is to come.
+fn h2_post() -> Vec<u8> {
+    let literal = |name: &str, value: &str| {
+        let (name_octets, value_octets) = (u8::try_from(name.len()).unwrap(), u8::try_from(value.len()).unwrap());
+        [&[0, name_octets], name.as_bytes(), &[value_octets], value.as_bytes()].concat()
+    };
+    let fields = [
+        literal(":method", "POST"),
+        literal(":scheme", "https"),
+        literal(":authority", "localhost"),
+        literal(":path", "/acme/new-order"),
+        literal("content-type", "application/jose+json"),
+    ];
+    frame(1, 4, 1, &fields.concat())
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_makes_its_connection_live_no_longer() {
+    let server = Database::Sqlite.server().await;
+    let mut stream = tls(&server, &TLS13, "h2").await;
+    stream.write_all(PREFACE.as_bytes()).await.unwrap();
+    stream.write_all(&h2_post()).await.unwrap();
+    // 408 after 20 s, of which 10 s are left.
+    assert_eq!(closed_although_it_sends(stream, &frame(6, 0, 0, b"01234567")).await, 30);
+}
+
+/// One request and the head of its answer.
+async fn is_answered(stream: &mut TlsStream<TcpStream>) -> bool {
+    let request = "HEAD /acme/directory HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    if stream.write_all(request.as_bytes()).await.is_err() {
+        return false;
+    }
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(octet) => head.push(octet),
+            Err(_) => return false,
+        }
+    }
+    head.starts_with(b"HTTP/1.1 200 OK\r\n")
+}
+
+#[tokio::test]
+async fn the_longest_idle_makes_room_for_a_new_connection() {
+    let settings = "[server]\nmax_connections = 3\n[admin]\nlisten_addr = \"127.0.0.1:0\"\n";
+    let server = Database::Sqlite.server_with(settings).await;
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        let mut stream = tls(&server, &TLS13, "http/1.1").await;
+        assert!(is_answered(&mut stream).await);
+        streams.push(stream);
+    }
+    // The first is not the longest idle one any more.
+    assert!(is_answered(&mut streams[0]).await);
+    let mut newcomer = tls(&server, &TLS13, "http/1.1").await;
+    assert!(is_answered(&mut newcomer).await);
+    let mut answered = Vec::new();
+    for stream in &mut streams {
+        answered.push(is_answered(stream).await);
+    }
+    assert_eq!(answered, [true, false, true]);
+    assert!(is_answered(&mut newcomer).await);
+    let scraped = scrape(&server).await;
+    assert_eq!(scraped.value("akamu_connections_out_of_room_total"), 1.0);
+}
+
+/// Each holds all but the last octet of a body of the largest size: together more than all bodies may have.
+#[tokio::test]
+async fn the_body_that_is_waited_for_longest_makes_room_for_others() {
+    let server = Database::Sqlite.server().await;
+    let head = POST.replace("Content-Length: 100", "Content-Length: 131072");
+    let mut streams = Vec::new();
+    // A hundred and twenty have room beside what each counts for in any case.
+    for _ in 0..121 {
+        let mut stream = tls(&server, &TLS13, "http/1.1").await;
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&[b' '; 131_071]).await.unwrap();
+        streams.push(stream);
+    }
+    let answer = rest(&mut streams[0]).await;
+    assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
+    assert!(answer.contains("retry-after: 5\r\n") && answer.contains("application/problem+json"), "{answer}");
+    assert!(answer.contains("too many request bodies"), "{answer}");
+    // Who comes next is served.
+    let client = server.registered().await;
+    client.post(&client.kid, &json!({})).await.expect(200);
 }
 
 #[tokio::test]
@@ -265,7 +399,8 @@ async fn an_idle_connection_is_closed() {
 
 #[tokio::test]
 async fn requests_are_answered_while_others_are_slow() {
-    let server = Database::Sqlite.server().await;
+    // There is room for few of them.
+    let server = Database::Sqlite.server_with("[server]\nmax_connections = 10\n").await;
     let mut slow = Vec::new();
     for _ in 0..100 {
         slow.push(TcpStream::connect(server.place.address()).await.unwrap());
@@ -275,17 +410,17 @@ async fn requests_are_answered_while_others_are_slow() {
     drop(slow);
 }
 
-/// HTTP/2 lets a client open 64 streams at once.
+/// HTTP/2 lets a client open 32 streams at once.
 #[tokio::test]
 async fn the_streams_of_a_connection_are_limited() {
     let server = Database::Sqlite.server().await;
     let mut stream = tls(&server, &TLS13, "h2").await;
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    stream.write_all(PREFACE.as_bytes()).await.unwrap();
     let mut head = [0; 9];
     stream.read_exact(&mut head).await.unwrap();
     assert_eq!(head[3], 4, "the first frame is SETTINGS");
     let mut settings = vec![0; usize::from(head[2])];
     stream.read_exact(&mut settings).await.unwrap();
     // RFC 9113 §6.5.2: SETTINGS_MAX_CONCURRENT_STREAMS is 3.
-    assert!(settings.chunks(6).any(|it| it == [0, 3, 0, 0, 0, 64]), "{settings:?}");
+    assert!(settings.chunks(6).any(|it| it == [0, 3, 0, 0, 0, 32]), "{settings:?}");
 }

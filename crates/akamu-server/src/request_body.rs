@@ -1,0 +1,180 @@
+//! Reads the body of a request: bounded in octets, in time, and together with all others in memory.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::Request;
+use http_body_util::BodyExt as _;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::error::AcmeError;
+use crate::listener::InHand;
+use crate::metrics::Phase;
+
+/// How long a request's body may take.
+const BODY: Duration = Duration::from_secs(20);
+/// How many octets the bodies of all requests in hand may have together.
+const ALL_BODIES: usize = 16 * 1024 * 1024;
+/// What one counts for before it has any octets: a request that waits for its body takes memory, too.
+const EMPTY_BODY: usize = 8 * 1024;
+
+/// The memory for the bodies of all connections. Where it is used up, the request gives up that has waited for its body
+/// longest: who would fill it with bodies that never end is answered 503, not who comes next.
+pub(crate) struct BodyMemory {
+    state: Mutex<State>,
+    has_been_given_back: Notify,
+}
+
+struct State {
+    free: usize,
+    next_turn: u64,
+    /// Those that wait for more, in the order in which they began.
+    incomplete: BTreeMap<u64, CancellationToken>,
+}
+
+/// What one body has of it, until it is dropped.
+pub(crate) struct Share {
+    memory: Arc<BodyMemory>,
+    turn: u64,
+    octets: usize,
+    must_give_up: CancellationToken,
+}
+
+impl Default for BodyMemory {
+    fn default() -> Self {
+        Self::of(ALL_BODIES)
+    }
+}
+
+impl BodyMemory {
+    fn of(octets: usize) -> Self {
+        let state = State { free: octets, next_turn: 0, incomplete: BTreeMap::new() };
+        Self { state: Mutex::new(state), has_been_given_back: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing yet, for a body that begins.
+    fn share(self: &Arc<Self>) -> Share {
+        let mut state = self.lock();
+        let (turn, must_give_up) = (state.next_turn, CancellationToken::new());
+        state.next_turn += 1;
+        state.incomplete.insert(turn, must_give_up.clone());
+        drop(state);
+        Share { memory: self.clone(), turn, octets: 0, must_give_up }
+    }
+}
+
+impl Share {
+    /// Takes more. Where there is no more, the one that began first gives up: perhaps this one.
+    async fn take(&mut self, octets: usize) -> Result<(), AcmeError> {
+        loop {
+            let mut given_back = pin!(self.memory.has_been_given_back.notified());
+            // What is given back from here on is not missed.
+            given_back.as_mut().enable();
+            if self.try_take(octets)? {
+                self.octets += octets;
+                return Ok(());
+            }
+            tokio::select! {
+                () = given_back => {}
+                () = self.must_give_up.cancelled() => return Err(AcmeError::TooManyBodies),
+            }
+        }
+    }
+
+    /// False where another one was told to give up.
+    fn try_take(&self, octets: usize) -> Result<bool, AcmeError> {
+        let mut state = self.memory.lock();
+        if let Some(left) = state.free.checked_sub(octets) {
+            state.free = left;
+            return Ok(true);
+        }
+        match state.incomplete.pop_first() {
+            Some((turn, first)) if turn != self.turn => {
+                first.cancel();
+                Ok(false)
+            }
+            _ => Err(AcmeError::TooManyBodies),
+        }
+    }
+
+    /// The body is complete: nobody waits for it.
+    fn complete(&self) {
+        self.memory.lock().incomplete.remove(&self.turn);
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut state = self.memory.lock();
+        state.incomplete.remove(&self.turn);
+        state.free += self.octets;
+        drop(state);
+        self.memory.has_been_given_back.notify_waiters();
+    }
+}
+
+impl fmt::Debug for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Share").field("octets", &self.octets).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for BodyMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BodyMemory").finish_non_exhaustive()
+    }
+}
+
+/// The whole body. Its share of the memory is kept until the request is answered.
+pub(crate) async fn read(mut request: Request, app: &App) -> Result<Bytes, AcmeError> {
+    let in_hand = request.extensions_mut().remove::<Arc<InHand>>();
+    let waiting = in_hand.as_ref().map(|it| it.wait_for_body());
+    let mut share = app.body_memory.share();
+    let limit = app.settings.max_body_bytes;
+    // The header is of no more use, and not kept while the body comes.
+    let body = request.into_body();
+    let Ok(body) = timeout(BODY, collect(body, limit, &mut share)).await else {
+        app.metrics.timed_out(Phase::Body);
+        return Err(AcmeError::BodyTimeout);
+    };
+    let body = body?;
+    share.complete();
+    if let Some(waiting) = waiting {
+        waiting.has_come();
+    }
+    if let Some(in_hand) = &in_hand {
+        in_hand.keep(share);
+    }
+    Ok(body)
+}
+
+async fn collect(mut body: axum::body::Body, limit: usize, share: &mut Share) -> Result<Bytes, AcmeError> {
+    share.take(EMPTY_BODY).await?;
+    let must_give_up = share.must_give_up.clone();
+    let mut octets = Vec::new();
+    loop {
+        let frame = tokio::select! {
+            biased;
+            () = must_give_up.cancelled() => return Err(AcmeError::TooManyBodies),
+            frame = body.frame() => frame,
+        };
+        let Some(frame) = frame else { return Ok(octets.into()) };
+        let Ok(data) = frame.map_err(|_| AcmeError::BodyTruncated)?.into_data() else { continue };
+        if octets.len() + data.len() > limit {
+            return Err(AcmeError::BodyTooLarge { limit });
+        }
+        share.take(data.len()).await?;
+        octets.extend_from_slice(&data);
+    }
+}
