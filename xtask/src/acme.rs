@@ -45,6 +45,23 @@ pub(crate) struct Client {
 }
 
 impl Directory {
+    pub(crate) fn new_nonce(&self) -> &str {
+        &self.new_nonce
+    }
+
+    pub(crate) fn new_account(&self) -> &str {
+        &self.new_account
+    }
+
+    pub(crate) fn new_order(&self) -> &str {
+        &self.new_order
+    }
+
+    /// How to connect to the server by TLS, and be sure that it is the server.
+    pub(crate) const fn tls(&self) -> &Arc<ClientConfig> {
+        &self.tls
+    }
+
     /// Asks the server, whose certificate leads to the one at `root`.
     pub(crate) async fn fetch(url: &str, root: &Path) -> Result<Self, Failure> {
         let mut roots = RootCertStore::empty();
@@ -123,8 +140,9 @@ impl Client {
         let Some(patience) = self.patience.clone() else { return self.try_post(url, payload).await };
         let mut trying = patience.begin();
         loop {
-            // Another connection may lead to another replica.
-            self.connection.close();
+            if patience.connects_anew {
+                self.connection.close();
+            }
             let answer = self.try_post(url, payload).await;
             if let Some(answer) = trying.judge(url, answer).await? {
                 return Ok(answer);

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: how fast the release build is, measured by clients of our own on this machine's loopback.
 
 mod dead_targets;
-mod figures;
+pub(crate) mod figures;
 
 use clap::{Args, Subcommand};
 

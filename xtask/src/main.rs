@@ -11,6 +11,7 @@ mod docs;
 mod e2e;
 mod failure;
 mod full_disk;
+mod flood;
 mod fuzz;
 mod interrupt;
 mod name_server;
@@ -66,6 +67,8 @@ enum Task {
     FullDisk(full_disk::FullDiskArgs),
     /// Recover PostgreSQL to a point in time by the commands in the book
     Recovery(recovery::RecoveryArgs),
+    /// Flood a server with dead connections, garbage and newNonce, and look at memory and at what honest clients feel
+    Flood(flood::FloodArgs),
     /// Run test vectors, ours or others of the same formats
     Vectors(vectors::VectorsArgs),
     /// Fuzz what reads a peer's octets, one target after the other
@@ -73,6 +76,9 @@ enum Task {
     /// Set a TXT record of the running clients' test
     #[command(hide = true)]
     DnsHook(dns_hook::DnsHookArgs),
+    /// Be the flood
+    #[command(hide = true)]
+    FloodLoad(flood::LoadArgs),
 }
 
 #[derive(Debug, Args)]
@@ -96,6 +102,8 @@ fn main() -> ExitCode {
         Task::PowerCut(args) => power_cut::run(args),
         Task::FullDisk(args) => full_disk::run(args),
         Task::Recovery(args) => recovery::run(args),
+        Task::Flood(args) => flood::run(args),
+        Task::FloodLoad(args) => flood::load(args),
         // Its exit status says more.
         Task::Vectors(args) => return vectors::run(args),
         Task::Fuzz(args) => fuzz::run(args),

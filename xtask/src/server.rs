@@ -155,6 +155,10 @@ impl Server {
         self.place.root()
     }
 
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.place.data_dir()
+    }
+
     pub(crate) fn ports(&self) -> Ports {
         self.place.ports
     }

@@ -6,6 +6,7 @@ use crate::chaos::{self, ChaosArgs};
 use crate::e2e::{self, Database, E2eArgs};
 use crate::failure::Failure;
 use crate::full_disk::{self, FullDiskArgs};
+use crate::flood::{self, FloodArgs};
 use crate::packages::Installing;
 use crate::postgres::Cluster;
 use crate::power_cut::{self, PowerCutArgs};
@@ -35,7 +36,7 @@ enum Part {
     Postgres,
     /// Real ACME clients against the server
     Clients,
-    /// Processes killed and the power cut under traffic, a few rounds
+    /// Processes killed, the power cut, a full disk and a flood, under traffic: a few rounds of each
     Faults,
 }
 
@@ -60,6 +61,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<(), Failure> {
         if cluster.is_some() {
             failures.extend(step("recovery", || recovery::run(&RecoveryArgs::new(args.no_install))).err());
         }
+        failures.extend(step("flood", || flood::run(&FloodArgs::short(args.no_install))).err());
     }
 
     for name in tally.failed_names() {

@@ -18,10 +18,15 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    pub(super) fn generate() -> Result<Self, Failure> {
+    pub(crate) fn generate() -> Result<Self, Failure> {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)
             .map_err(|_| Failure::new("cannot make an account key"))?;
         Ok(Self { key: Arc::new(key), url: None })
+    }
+
+    /// The same key, said to be that of the account at `url`.
+    pub(crate) fn claiming(&self, url: &str) -> Self {
+        Self { key: Arc::clone(&self.key), url: Some(url.to_owned()) }
     }
 
     fn coordinates(&self) -> [String; 2] {
@@ -38,7 +43,7 @@ impl Account {
     }
 
     /// A flattened JWS over `payload`.
-    pub(super) fn jws(&self, url: &str, nonce: &str, payload: &str) -> Result<String, Failure> {
+    pub(crate) fn jws(&self, url: &str, nonce: &str, payload: &str) -> Result<String, Failure> {
         let mut protected = json!({ "alg": "ES256", "nonce": nonce, "url": url });
         let (member, value) = if let Some(url) = &self.url {
             ("kid", Value::from(url.as_str()))

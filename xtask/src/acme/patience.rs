@@ -19,6 +19,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Patience {
     limit: Duration,
+    /// Whether each request opens a connection of its own, which may lead to another replica.
+    pub(super) connects_anew: bool,
     /// Requests that were answered.
     pub(crate) answered: AtomicU64,
     /// Tries that no answer came to.
@@ -39,12 +41,19 @@ impl Patience {
     pub(crate) fn new(limit: Duration) -> Self {
         Self {
             limit,
+            connects_anew: true,
             answered: AtomicU64::new(0),
             unanswered: AtomicU64::new(0),
             unavailable: AtomicU64::new(0),
             errors: Mutex::default(),
             longest: Mutex::default(),
         }
+    }
+
+    /// The same, with connections that are kept.
+    pub(crate) fn keeping_connections(mut self) -> Self {
+        self.connects_anew = false;
+        self
     }
 
     /// The longest that a request had to be tried.

@@ -15,6 +15,10 @@ impl Durations {
         self.0.push(duration);
     }
 
+    pub(crate) fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.0.len()
     }
