@@ -126,12 +126,24 @@ impl Client {
 
     /// The account as the server has it.
     pub(crate) async fn show_account(&mut self) -> Result<Value, Failure> {
-        let url = self.account.url.clone().unwrap_or_default();
+        let url = self.account.url().to_owned();
         self.post(&url, None).await?.expect(200, "the account")?.json()
     }
 
     pub(crate) fn account(&self) -> &Account {
         &self.account
+    }
+
+    /// How many requests it has sent, those for nonces included.
+    pub(crate) fn requests(&self) -> u64 {
+        self.connection.sent
+    }
+
+    /// Asks for a nonce where no earlier answer left one (RFC 8555 §7.2): whether it had to.
+    pub(crate) async fn ensure_nonce(&mut self) -> Result<bool, Failure> {
+        let is_missing = self.nonce.is_none();
+        self.nonce = Some(self.nonce().await?);
+        Ok(is_missing)
     }
 
     /// One request, signed; with patience, until it is answered by something else than a server's error. No payload is

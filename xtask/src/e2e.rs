@@ -140,7 +140,7 @@ fn run_on(
 
 /// Like an operator's, with `name_server` for every lookup.
 fn configuration(ports: &Ports, name_server: &NameServer, database_url: &str) -> String {
-    let Ports { listen: port, http: http_port, tls: tls_port } = ports;
+    let Ports { listen: port, http: http_port, tls: tls_port, .. } = ports;
     let (address, inner) = (name_server.address(), name_server.inner_address());
     format!(
         r#"listen_addr = "127.0.0.1:{port}"

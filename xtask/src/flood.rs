@@ -256,7 +256,7 @@ impl Flood {
 }
 
 fn configuration(ports: &Ports, name_server: &NameServer, database_url: Option<&str>) -> String {
-    let Ports { listen, http, tls } = ports;
+    let Ports { listen, http, tls, .. } = ports;
     let name_server = name_server.address();
     let database_url = database_url.unwrap_or("sqlite://akamu.db");
     format!(

@@ -57,7 +57,7 @@ impl FullDiskArgs {
 
 pub(crate) fn run(args: &FullDiskArgs) -> Result<(), Failure> {
     let name_server = NameServer::start()?;
-    let common = Ports { listen: free_port()?, http: free_port()?, tls: free_port()? };
+    let common = Ports { listen: free_port()?, http: free_port()?, tls: free_port()?, admin: free_port()? };
     let admin = free_port()?;
     let place = Place::new(|_| {
         let common = server::on_loopback(common.listen, &common, &name_server, "sqlite://akamu.db");

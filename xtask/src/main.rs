@@ -28,6 +28,7 @@ mod table;
 mod tally;
 mod test;
 mod tidy;
+mod tls_alpn_responder;
 mod vectors;
 
 use std::process::ExitCode;

@@ -33,25 +33,31 @@ pub(crate) struct NameServer {
     address: SocketAddr,
     inner_address: SocketAddr,
     control: SocketAddr,
+    records: Arc<Records>,
     _runtime: Runtime,
 }
 
 /// The TXT values of each name.
 #[derive(Debug, Default)]
-struct Records(Mutex<BTreeMap<String, Vec<String>>>);
+pub(crate) struct Records(Mutex<BTreeMap<String, Vec<String>>>);
 
 impl NameServer {
     pub(crate) fn start() -> Result<Self, Failure> {
+        Self::start_at(0)
+    }
+
+    /// At a port that others have been told; 0: any.
+    pub(crate) fn start_at(port: u16) -> Result<Self, Failure> {
         let starting = || "cannot start the name server".to_owned();
         let runtime = Runtime::new().context(starting)?;
         let records = Arc::new(Records::default());
         let served: io::Result<_> = runtime.block_on(async {
-            let address = serve(ZONE, &records).await?;
-            let inner_address = serve(INNER_ZONE, &records).await?;
-            Ok((address, inner_address, take_orders(records).await?))
+            let address = serve(ZONE, port, &records).await?;
+            let inner_address = serve(INNER_ZONE, 0, &records).await?;
+            Ok((address, inner_address, take_orders(Arc::clone(&records)).await?))
         });
         let (address, inner_address, control) = served.context(starting)?;
-        Ok(Self { address, inner_address, control, _runtime: runtime })
+        Ok(Self { address, inner_address, control, records, _runtime: runtime })
     }
 
     /// Where it answers questions, over UDP and TCP.
@@ -68,15 +74,22 @@ impl NameServer {
     pub(crate) fn control(&self) -> SocketAddr {
         self.control
     }
+
+    /// What it answers, which may be changed.
+    pub(crate) fn records(&self) -> &Arc<Records> {
+        &self.records
+    }
 }
 
 /// Answers for the names of `zone`, until the runtime ends.
-async fn serve(zone: &'static str, records: &Arc<Records>) -> io::Result<SocketAddr> {
+async fn serve(zone: &'static str, port: u16, records: &Arc<Records>) -> io::Result<SocketAddr> {
     let (udp, tcp) = loop {
-        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).await?;
         // The same port may be taken for TCP.
-        if let Ok(tcp) = TcpListener::bind(udp.local_addr()?).await {
-            break (udp, tcp);
+        match TcpListener::bind(udp.local_addr()?).await {
+            Ok(tcp) => break (udp, tcp),
+            Err(error) if port != 0 => return Err(error),
+            Err(_) => {}
         }
     };
     let address = udp.local_addr()?;
@@ -121,6 +134,12 @@ impl Records {
             _ => return false,
         }
         true
+    }
+
+    /// From now on the name has this TXT record and no other.
+    pub(crate) fn set(&self, name: &str, value: String) {
+        let mut records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        records.insert(normalized(name), vec![value]);
     }
 
     fn txt(&self, name: &str) -> Vec<String> {
@@ -198,6 +217,14 @@ mod tests {
         assert_eq!(records.txt("_acme-challenge.www.e2e.test."), ["one", "two words"]);
         assert!(records.obey("remove _acme-challenge.www.e2e.test one"));
         assert_eq!(records.txt("_acme-challenge.www.e2e.test"), ["two words"]);
+    }
+
+    #[test]
+    fn a_value_that_is_set_is_the_only_one() {
+        let records = Records::default();
+        records.set("_acme-challenge.WWW.e2e.test", "one".to_owned());
+        records.set("_acme-challenge.www.e2e.test.", "two".to_owned());
+        assert_eq!(records.txt("_acme-challenge.www.e2e.test"), ["two"]);
     }
 
     #[test]

@@ -35,7 +35,10 @@ const USER: &str = "postgres";
 /// More than the tests use at once.
 const MAX_CONNECTIONS: u32 = 200;
 
-/// A running cluster, stopped and removed when dropped. It keeps nothing: `fsync` is off.
+/// What counts statements by their text, where it is installed.
+const STATEMENT_STATISTICS: &str = "pg_stat_statements";
+
+/// A running cluster, stopped and removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     port: u16,
@@ -44,9 +47,22 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Makes a cluster and starts it on a free port of loopback.
+    /// Makes a cluster and starts it on a free port of loopback. It keeps nothing: `fsync` is off.
     pub(crate) fn start(installing: Installing) -> Result<Self, Failure> {
         Self::configured(installing, |_| Ok(String::new()))
+    }
+
+    /// As [`Self::start`], but as durable as a real one. It counts statements, where it can.
+    pub(crate) fn start_durable(installing: Installing) -> Result<Self, Failure> {
+        packages::ensure(NEEDED, installing, binary)?;
+        Self::configured(installing, |_| {
+            let mut settings = "fsync = on\n".to_owned();
+            if has_statement_statistics() {
+                settings.push_str(&format!("shared_preload_libraries = '{STATEMENT_STATISTICS}'\n"));
+                settings.push_str(&format!("{STATEMENT_STATISTICS}.track = top\n"));
+            }
+            Ok(settings)
+        })
     }
 
     /// The same with these settings, which a copy of it has too. They may name paths in its directory.
@@ -176,6 +192,19 @@ impl Cluster {
         process::output(&mut psql)
     }
 
+    /// Where its files are.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Its first process, which starts one for each connection.
+    pub(crate) fn id(&self) -> Result<u32, Failure> {
+        let path = self.directory.join("data/postmaster.pid");
+        let text = fs::read_to_string(&path).context(|| format!("cannot read {}", path.display()))?;
+        let id = text.lines().next().and_then(|line| line.trim().parse().ok());
+        id.ok_or_else(|| Failure::new(format!("{} does not begin with a number", path.display())))
+    }
+
     /// The superuser's connection URL.
     pub(crate) fn url(&self) -> String {
         self.database_url("postgres")
@@ -236,6 +265,12 @@ fn stop(directory: &TempDir) {
     if let Err(failure) = stopped {
         println!("postgres: {failure}");
     }
+}
+
+/// Whether the library is there that [`Cluster::start_durable`] would have loaded: another package may hold it.
+pub(crate) fn has_statement_statistics() -> bool {
+    let library = |server: PathBuf| Some(server.parent()?.parent()?.join(format!("lib/{STATEMENT_STATISTICS}.so")));
+    binary("postgres").and_then(library).is_some_and(|it| it.is_file())
 }
 
 /// PostgreSQL's program: Debian keeps the servers of all versions apart, out of PATH.

@@ -167,7 +167,7 @@ impl Cutter<'_> {
     /// One server under traffic, cut and started again on what was left, over and over.
     fn traffic(&mut self, binary: &Path, wrong: &mut Vec<String>) -> Result<[String; 10], Failure> {
         let name_server = NameServer::start()?;
-        let common = Ports { listen: free_port()?, http: free_port()?, tls: free_port()? };
+        let common = Ports { listen: free_port()?, http: free_port()?, tls: free_port()?, admin: free_port()? };
         let place = Place::new(|_| server::on_loopback(common.listen, &common, &name_server, "sqlite://akamu.db"))?;
         let mut disk = self.disk(&place)?;
         let mut server = self.start(&place, binary)?;

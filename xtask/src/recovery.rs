@@ -64,7 +64,7 @@ pub(crate) fn run(args: &RecoveryArgs) -> Result<(), Failure> {
     cluster.shell("mkdir wal")?;
     cluster.create_database(DATABASE)?;
     let name_server = NameServer::start()?;
-    let common = Ports { listen: free_port()?, http: free_port()?, tls: free_port()? };
+    let common = Ports { listen: free_port()?, http: free_port()?, tls: free_port()?, admin: free_port()? };
     let place = |cluster: &Cluster| {
         let url = cluster.database_url(DATABASE);
         Place::new(|_| server::on_loopback(common.listen, &common, &name_server, &url))

@@ -45,6 +45,8 @@ pub(crate) struct Ports {
     pub(crate) http: u16,
     /// Where it looks for tls-alpn-01.
     pub(crate) tls: u16,
+    /// Where it serves its metrics, if it is told to.
+    pub(crate) admin: u16,
 }
 
 /// A running server, killed when dropped.
@@ -64,7 +66,7 @@ impl Place {
             .tempdir()
             .context(|| "cannot make a directory for the server".to_owned())?;
         let path = temporary.path().to_path_buf();
-        let ports = Ports { listen: free_port()?, http: free_port()?, tls: free_port()? };
+        let ports = Ports { listen: free_port()?, http: free_port()?, tls: free_port()?, admin: free_port()? };
         fs::write(path.join("config.toml"), configuration(&ports))
             .context(|| "cannot write the server's configuration".to_owned())?;
         let directory = Directory { path, _removed: Undone::at_the_end(move || drop(temporary)) };
@@ -208,7 +210,7 @@ impl Server {
 /// A configuration for clients that come to the ports of `common` and answer challenges there; the server listens on
 /// `listen`.
 pub(crate) fn on_loopback(listen: u16, common: &Ports, name_server: &NameServer, database_url: &str) -> String {
-    let Ports { listen: base, http, tls } = common;
+    let Ports { listen: base, http, tls, .. } = common;
     let name_server = name_server.address();
     format!(
         r#"listen_addr = "127.0.0.1:{listen}"

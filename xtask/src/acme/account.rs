@@ -29,6 +29,11 @@ impl Account {
         Self { key: Arc::clone(&self.key), url: Some(url.to_owned()) }
     }
 
+    /// Its URL; empty until the server has made it.
+    pub(crate) fn url(&self) -> &str {
+        self.url.as_deref().unwrap_or_default()
+    }
+
     fn coordinates(&self) -> [String; 2] {
         // 4, x and y (SEC 1 §2.3.3).
         let point = self.key.public_key().as_ref().get(1..).unwrap_or_default();

@@ -23,6 +23,8 @@ pub(super) struct Connection {
     tls: Arc<ClientConfig>,
     name: ServerName<'static>,
     open: Option<SendRequest<Full<Bytes>>>,
+    /// Requests that were sent.
+    pub(super) sent: u64,
 }
 
 /// An answer, read whole.
@@ -39,7 +41,7 @@ impl Connection {
         let authority = parts(url)?.0.to_owned();
         let host = authority.rsplit_once(':').map_or(authority.as_str(), |(host, _)| host).to_owned();
         let name = ServerName::try_from(host).context(|| format!("{url}: no host"))?;
-        Ok(Self { authority, tls: Arc::clone(tls), name, open: None })
+        Ok(Self { authority, tls: Arc::clone(tls), name, open: None, sent: 0 })
     }
 
     /// The next request opens another one.
@@ -71,6 +73,7 @@ impl Connection {
             _ => self.connect().await?,
         };
         open.ready().await.context(sending)?;
+        self.sent += 1;
         let (head, body) = open.send_request(request).await.context(sending)?.into_parts();
         let body = body.collect().await.context(sending)?.to_bytes();
         self.open = Some(open);

@@ -14,7 +14,7 @@ use crate::failure::{Context, Failure};
 pub(crate) struct Order {
     pub(crate) url: String,
     finalize: String,
-    authorizations: Vec<String>,
+    pub(crate) authorizations: Vec<String>,
 }
 
 /// A challenge that can be answered.
@@ -22,12 +22,19 @@ pub(crate) struct Order {
 pub(crate) struct Challenge {
     url: String,
     token: Option<String>,
+    /// Who may be named as the issuer, of dns-persist-01.
+    issuer_domain: Option<String>,
 }
 
 impl Challenge {
     /// RFC 8555 §8.1.
     pub(crate) fn key_authorization(&self, thumbprint: &str) -> String {
         format!("{}.{thumbprint}", self.token.as_deref().unwrap_or_default())
+    }
+
+    /// The record of dns-persist-01 that trusts an account.
+    pub(crate) fn persist_record(&self, account_url: &str) -> String {
+        format!("{}; accounturi={account_url}", self.issuer_domain.as_deref().unwrap_or_default())
     }
 }
 
@@ -93,7 +100,7 @@ impl Client {
     }
 
     /// The name that the authorization is for, and its challenge; nothing where it is valid already.
-    async fn challenge(
+    pub(crate) async fn challenge(
         &mut self,
         authorization: &str,
         challenge_type: &str,
@@ -108,10 +115,14 @@ impl Client {
         let challenge = challenges.into_iter().find(is_it);
         let challenge = challenge.ok_or_else(|| Failure::new(format!("no {challenge_type} is offered for {name}")))?;
         let token = challenge.get("token").and_then(Value::as_str).map(str::to_owned);
-        Ok(Some((name, Challenge { url: text(challenge, "url")?, token })))
+        // The drafts' spelling changed.
+        let domains = challenge.get("issuer-domain-names").or_else(|| challenge.get("issuerDomainNames"));
+        let issuer_domain = domains.and_then(|it| it.get(0)).and_then(Value::as_str).map(str::to_owned);
+        Ok(Some((name, Challenge { url: text(challenge, "url")?, token, issuer_domain })))
     }
 
-    async fn answer(&mut self, challenge: &Challenge) -> Result<(), Failure> {
+    /// Asks for a challenge's validation.
+    pub(crate) async fn answer(&mut self, challenge: &Challenge) -> Result<(), Failure> {
         self.post(&challenge.url, Some(&json!({}))).await?.expect(200, "a challenge").map(drop)
     }
 
@@ -136,7 +147,7 @@ impl Client {
     }
 
     /// Waits for the end of a validation: whether the authorization is valid, and what it looks like.
-    async fn decided(&mut self, authorization: &str) -> Result<(bool, Value), Failure> {
+    pub(crate) async fn decided(&mut self, authorization: &str) -> Result<(bool, Value), Failure> {
         loop {
             let answer = self.post(authorization, None).await?.expect(200, "an authorization")?;
             let authorization = answer.json()?;

@@ -127,7 +127,7 @@ async fn issue(client: &mut Client, key: &KeyPair, honest: &Responder) -> Result
 }
 
 fn configuration(ports: &Ports, name_server: &NameServer) -> String {
-    let Ports { listen, http, tls } = ports;
+    let Ports { listen, http, tls, .. } = ports;
     let name_server = name_server.address();
     format!(
         r#"listen_addr = "127.0.0.1:{listen}"

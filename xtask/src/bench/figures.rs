@@ -4,6 +4,8 @@ use std::fmt;
 use std::fs;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::failure::{Context, Failure};
 
 /// Durations of the same thing.
@@ -15,8 +17,8 @@ impl Durations {
         self.0.push(duration);
     }
 
-    pub(crate) fn extend(&mut self, others: Self) {
-        self.0.extend(others.0);
+    pub(crate) fn extend(&mut self, others: &Self) {
+        self.0.extend_from_slice(&others.0);
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -27,8 +29,34 @@ impl Durations {
     pub(crate) fn percentile(&self, percent: usize) -> Duration {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
-        let rank = (sorted.len() * percent).div_ceil(100).max(1);
-        sorted.get(rank - 1).copied().unwrap_or_default()
+        ranked(&sorted, percent)
+    }
+
+    /// What a report shows of them, if there are any.
+    pub(crate) fn quantiles(&self) -> Option<Quantiles> {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        let ms = |percent| ranked(&sorted, percent).as_secs_f64() * 1_000.0;
+        (!sorted.is_empty()).then(|| Quantiles { p50: ms(50), p90: ms(90), p99: ms(99) })
+    }
+}
+
+fn ranked(sorted: &[Duration], percent: usize) -> Duration {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied().unwrap_or_default()
+}
+
+/// Milliseconds that 50, 90 and 99 per cent do not exceed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Quantiles {
+    pub(crate) p50: f64,
+    pub(crate) p90: f64,
+    pub(crate) p99: f64,
+}
+
+impl fmt::Display for Quantiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} / {:.1} / {:.1}", self.p50, self.p90, self.p99)
     }
 }
 
@@ -65,10 +93,12 @@ mod tests {
     fn percentiles_are_durations_that_were_measured() {
         let mut durations = Durations::default();
         assert_eq!(durations.percentile(50), Duration::ZERO);
+        assert_eq!(durations.quantiles(), None);
         (1..=200).rev().for_each(|ms| durations.push(Duration::from_millis(ms)));
         assert_eq!(durations.percentile(50), Duration::from_millis(100));
         assert_eq!(durations.percentile(99), Duration::from_millis(198));
         assert_eq!(durations.to_string(), "100.0 / 198.0 / 200.0");
+        assert_eq!(durations.quantiles().unwrap().to_string(), "100.0 / 180.0 / 198.0");
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl Kind {
         let mut seen = Seen { durations: Durations::default(), patience: self.patience, failures: Vec::new() };
         for one in self.tasks.join_all().await {
             match one {
-                Ok(durations) => seen.durations.extend(durations),
+                Ok(durations) => seen.durations.extend(&durations),
                 Err(failure) => seen.failures.push(format!("an honest client failed: {failure}")),
             }
         }

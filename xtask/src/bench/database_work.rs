@@ -1,0 +1,113 @@
+//! What a server has its database do: its own metrics, and what PostgreSQL counts.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
+
+use crate::failure::{Context, Failure};
+use crate::postgres::{Cluster, has_statement_statistics};
+
+const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
+
+const STATEMENTS: &str = "akamu_store_statements_total";
+
+/// SQLite's shared commits, which [`STATEMENTS`] counts too.
+const COMMIT: &str = r#"{operation="commit"}"#;
+
+/// Since the server and its database started. What nobody knows is absent.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct DatabaseWork {
+    /// Those that begin and end transactions not counted.
+    pub(super) statements: Option<u64>,
+    /// The same as PostgreSQL counts them.
+    pub(super) own_statements: Option<u64>,
+    /// SQLite: commits, each of which waits for the disk once. PostgreSQL: fsyncs of its log.
+    pub(super) fsyncs: Option<u64>,
+    /// SQLite: what the process has the disk write. PostgreSQL: what it writes into its log.
+    pub(super) written: Option<u64>,
+}
+
+/// Has PostgreSQL count a database's statements, where it can.
+pub(super) fn prepare(cluster: &Cluster, database: &str) -> Result<(), Failure> {
+    if has_statement_statistics() {
+        cluster.query(database, "CREATE EXTENSION pg_stat_statements")?;
+    }
+    Ok(())
+}
+
+/// On SQLite.
+pub(super) fn embedded(process: u32, admin_port: u16) -> Result<DatabaseWork, Failure> {
+    let metrics = metrics(admin_port)?;
+    let io = fs::read_to_string(format!("/proc/{process}/io")).ok();
+    let written = io.and_then(|io| io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok()));
+    let (statements, commits) = statements(&metrics);
+    Ok(DatabaseWork { statements: Some(statements), own_statements: None, fsyncs: Some(commits), written })
+}
+
+/// On PostgreSQL.
+pub(super) fn shared(cluster: &Cluster, database: &str, admin_port: u16) -> Result<DatabaseWork, Failure> {
+    let number = |text: &str| text.trim().parse::<u64>().context(|| format!("PostgreSQL says {text:?}"));
+    let is_18 = number(&cluster.query(database, "SHOW server_version_num")?)? >= 180_000;
+    let fsyncs = if is_18 {
+        "SELECT sum(fsyncs) FROM pg_stat_io WHERE object = 'wal'"
+    } else {
+        "SELECT wal_sync FROM pg_stat_wal"
+    };
+    let own_statements = if has_statement_statistics() {
+        let sql = "SELECT coalesce(sum(calls), 0) FROM pg_stat_statements \
+                   WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+                   AND query !~* '^ *(begin|start|commit|rollback|savepoint|release|set|reset|show)'";
+        Some(number(&cluster.query(database, sql)?)?)
+    } else {
+        None
+    };
+    Ok(DatabaseWork {
+        statements: Some(statements(&metrics(admin_port)?).0),
+        own_statements,
+        fsyncs: Some(number(&cluster.query(database, fsyncs)?)?),
+        written: Some(number(&cluster.query(database, "SELECT wal_bytes::bigint FROM pg_stat_wal")?)?),
+    })
+}
+
+/// Statements without shared commits, and shared commits.
+fn statements(metrics: &str) -> (u64, u64) {
+    let (mut statements, mut commits) = (0, 0);
+    for line in metrics.lines() {
+        let sample = line.strip_prefix(STATEMENTS).and_then(|it| it.rsplit_once(' '));
+        let Some((labels, Ok(count))) = sample.map(|(labels, count)| (labels, count.parse::<u64>())) else { continue };
+        if labels == COMMIT {
+            commits += count;
+        } else {
+            statements += count;
+        }
+    }
+    (statements, commits)
+}
+
+/// The text of /metrics.
+fn metrics(port: u16) -> Result<String, Failure> {
+    let asking = || format!("the server's metrics cannot be read at port {port}");
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).context(asking)?;
+    stream.set_read_timeout(Some(ANSWERED_WITHIN)).context(asking)?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").context(asking)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).context(asking)?;
+    if answer.starts_with("HTTP/1.1 200 ") { Ok(answer) } else { Err(Failure::new(asking())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_commits_are_counted_apart_from_statements() {
+        let text = "# TYPE akamu_store_statements counter\n\
+                    akamu_store_statements_total{operation=\"commit\"} 12\n\
+                    akamu_store_statements_total{operation=\"new_order\"} 400\n\
+                    akamu_store_statements_total{operation=\"redeem_nonce\"} 30\n\
+                    akamu_store_operation_errors_total{operation=\"new_order\"} 5\n";
+        assert_eq!(statements(text), (430, 12));
+        assert_eq!(statements(""), (0, 0));
+    }
+}

@@ -1,0 +1,204 @@
+//! Certificates a second and what each costs, for each database, type of challenge and number of clients.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::database_work::{self, DatabaseWork};
+use super::figures::Durations;
+use super::machine::Machine;
+use super::measurement::{Measurement, Setting, Target};
+use super::proofs::ChallengeType;
+use super::report::Report;
+use crate::e2e::Database;
+use crate::failure::Failure;
+use crate::name_server::NameServer;
+use crate::packages::Installing;
+use crate::postgres::Cluster;
+use crate::programs::Programs;
+use crate::server::{Place, Ports};
+
+/// How often a server is started on the database that a run left.
+const STARTS: usize = 5;
+
+#[derive(Debug, Args)]
+pub(crate) struct IssuanceArgs {
+    /// On these databases
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Database::BOTH.to_vec())]
+    database: Vec<Database>,
+    /// By these types of challenge
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = ChallengeType::ALL)]
+    challenge: Vec<ChallengeType>,
+    /// With so many clients at once
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 32], value_parser = clap::value_parser!(u32).range(1..=4096))]
+    clients: Vec<u32>,
+    /// How long each row is measured
+    #[arg(long, default_value_t = 10, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+    /// How long the clients work before that
+    #[arg(long, default_value_t = 2, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
+    warm_up: u64,
+    /// Write the figures here too, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Install nothing: name what is missing and fail
+    #[arg(long)]
+    no_install: bool,
+    /// Measure the server whose directory is here, instead of ours
+    #[arg(long, value_name = "URL", requires = "root")]
+    against: Option<String>,
+    /// The certificate that leads to that server's, PEM
+    #[arg(long, value_name = "FILE", requires = "against")]
+    root: Option<PathBuf>,
+    /// That server's process, to count its CPU time and memory
+    #[arg(long, requires = "against")]
+    pid: Option<u32>,
+    /// Where that server looks for http-01
+    #[arg(long, value_name = "PORT", default_value_t = 5002, requires = "against")]
+    http_port: u16,
+    /// Where that server looks for tls-alpn-01
+    #[arg(long, value_name = "PORT", default_value_t = 5001, requires = "against")]
+    tls_port: u16,
+    /// Where that server's DNS is to answer, on 127.0.0.1
+    #[arg(long, value_name = "PORT", default_value_t = 8053, requires = "against")]
+    dns_port: u16,
+}
+
+pub(crate) fn run(args: &IssuanceArgs) -> Result<(), Failure> {
+    let machine = Machine::read()?;
+    let rows = match &args.against {
+        Some(url) => against(url, args)?,
+        None => ours(args)?,
+    };
+    let report = Report { machine, rows };
+    print!("{}", report.tables());
+    args.json.as_deref().map_or(Ok(()), |path| report.write(path))
+}
+
+/// The server of this checkout, a new one for each row.
+fn ours(args: &IssuanceArgs) -> Result<Vec<Measurement>, Failure> {
+    let programs = Programs::collect()?;
+    let stage = Stage::new(&args.database, Installing::unless_forbidden(args.no_install))?;
+    let settings = args.settings(args.database.iter().copied().map(Some));
+    settings.map(|setting| told(stage.measure(programs.server(), &setting)?)).collect()
+}
+
+/// A server that others started.
+fn against(url: &str, args: &IssuanceArgs) -> Result<Vec<Measurement>, Failure> {
+    let name_server = NameServer::start_at(args.dns_port)?;
+    let target = Target {
+        directory_url: url.to_owned(),
+        root: args.root.clone().unwrap_or_default(),
+        http_port: args.http_port,
+        tls_port: args.tls_port,
+        records: name_server.records(),
+        process: args.pid,
+        database_process: None,
+        directory: None,
+        database_work: &|| Ok(DatabaseWork::default()),
+    };
+    args.settings([None].into_iter()).map(|setting| told(target.measure(url, &setting)?)).collect()
+}
+
+/// Shows a row as soon as it is there.
+fn told(row: Measurement) -> Result<Measurement, Failure> {
+    let mut line = format!("bench: {} {}, {} clients: ", row.server, row.challenge, row.clients);
+    let _ = write!(line, "{:.0} certificates/s", row.certificates_per_second);
+    println!("{line}");
+    Ok(row)
+}
+
+impl IssuanceArgs {
+    fn settings(&self, databases: impl Iterator<Item = Option<Database>>) -> impl Iterator<Item = Setting> {
+        let (warm_up, duration) = (Duration::from_secs(self.warm_up), Duration::from_secs(self.seconds));
+        databases.flat_map(move |database| {
+            self.challenge.iter().flat_map(move |&challenge| {
+                let setting = move |&clients| Setting { database, challenge, clients, warm_up, duration };
+                self.clients.iter().map(setting)
+            })
+        })
+    }
+}
+
+/// What servers of ours need around them.
+#[derive(Debug)]
+pub(super) struct Stage {
+    name_server: NameServer,
+    cluster: Option<Cluster>,
+}
+
+impl Stage {
+    pub(super) fn new(databases: &[Database], installing: Installing) -> Result<Self, Failure> {
+        let needs_cluster = databases.contains(&Database::Postgres);
+        let cluster = if needs_cluster { Some(Cluster::start_durable(installing)?) } else { None };
+        Ok(Self { name_server: NameServer::start()?, cluster })
+    }
+
+    /// A new server, with a database of its own.
+    pub(super) fn measure(&self, binary: &Path, setting: &Setting) -> Result<Measurement, Failure> {
+        let cluster = self.cluster.as_ref().filter(|_| setting.database == Some(Database::Postgres));
+        let database = format!("akamu_bench_{}", fastrand::u32(..));
+        let url = cluster.map(|it| it.create_database(&database)).transpose()?;
+        if let Some(cluster) = cluster {
+            database_work::prepare(cluster, &database)?;
+        }
+        let place = Place::new(|ports| configuration(ports, &self.name_server, url.as_deref()))?;
+        let server = place.start(binary)?;
+        let (ports, process) = (server.ports(), server.id());
+        let database_work = || match cluster {
+            Some(cluster) => database_work::shared(cluster, &database, ports.admin),
+            None => database_work::embedded(process, ports.admin),
+        };
+        let target = Target {
+            directory_url: server.directory_url().to_owned(),
+            root: server.root(),
+            http_port: ports.http,
+            tls_port: ports.tls,
+            records: self.name_server.records(),
+            process: Some(process),
+            database_process: cluster.map(Cluster::id).transpose()?,
+            directory: Some(cluster.map_or_else(|| place.directory(), Cluster::directory)),
+            database_work: &database_work,
+        };
+        let name = setting.database.map_or_else(String::new, |it| format!("akamu on {it}"));
+        let row = target.measure(&name, setting)?;
+        server.stop()?;
+
+        let mut starts = Durations::default();
+        for _ in 0..STARTS {
+            let begun = Instant::now();
+            let server = place.start(binary)?;
+            starts.push(begun.elapsed());
+            server.stop()?;
+        }
+        Ok(Measurement { start_ms: starts.quantiles().map(|it| it.p50), ..row })
+    }
+}
+
+fn configuration(ports: &Ports, name_server: &NameServer, database_url: Option<&str>) -> String {
+    let Ports { listen, http, tls, admin } = ports;
+    let name_server = name_server.address();
+    let database_url = database_url.unwrap_or("sqlite://akamu.db");
+    format!(
+        r#"listen_addr = "127.0.0.1:{listen}"
+base_url = "https://localhost:{listen}"
+data_dir = "data"
+
+[database]
+url = "{database_url}"
+
+[admin]
+listen_addr = "127.0.0.1:{admin}"
+
+[server]
+http_validation_port = {http}
+tls_validation_port = {tls}
+dns_resolver_addr = "{name_server}"
+address_resolver_addr = "{name_server}"
+dns_persist_issuer_domain = "ca.test"
+validation_allow_networks = ["127.0.0.0/8"]
+"#
+    )
+}

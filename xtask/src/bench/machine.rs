@@ -1,0 +1,90 @@
+//! What was measured on, without which no figure says anything.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::thread::available_parallelism;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::figures::Durations;
+use crate::failure::{Context, Failure};
+use crate::process;
+
+/// What SQLite writes for each page and PostgreSQL for each page of its log, but for a header.
+const BLOCK: usize = 4_096;
+
+/// As many fsyncs as are timed at once, each of the next block of a file that is not extended.
+const FSYNCS: u32 = 100;
+
+/// The machine, as the kernel tells of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Machine {
+    pub(super) processor: String,
+    pub(super) processors: usize,
+    pub(super) kernel: String,
+    /// Of the directory that databases are made in.
+    pub(super) file_system: String,
+    /// How many processes wanted a processor before anything was measured, over a minute.
+    pub(super) load_before: f64,
+}
+
+impl Machine {
+    pub(super) fn read() -> Result<Self, Failure> {
+        let read = |path: &str| fs::read_to_string(path).context(|| format!("cannot read {path}"));
+        let info = read("/proc/cpuinfo")?;
+        let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        let mut file_system = Command::new("stat");
+        file_system.args(["--file-system", "--format=%T"]).arg(std::env::temp_dir());
+        let load = read("/proc/loadavg")?;
+        Ok(Self {
+            processor: model.map_or("unknown", |(_, name)| name).to_owned(),
+            processors: available_parallelism().context(|| "cannot count the processors".to_owned())?.get(),
+            kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+            file_system: process::output(&mut file_system)?.trim().to_owned(),
+            load_before: load.split(' ').next().and_then(|it| it.parse().ok()).unwrap_or_default(),
+        })
+    }
+}
+
+/// How long it takes in `directory` until a written block is on the disk.
+pub(super) fn fsyncs(directory: &Path) -> Result<Durations, Failure> {
+    let path = directory.join("fsyncs");
+    let timing = || format!("cannot write {}", path.display());
+    let file = File::create(&path).context(timing)?;
+    let block = [0x5a; BLOCK];
+    let offset = |number: u32| u64::from(number) * BLOCK as u64;
+    for number in 0..FSYNCS {
+        file.write_all_at(&block, offset(number)).context(timing)?;
+    }
+    file.sync_all().context(timing)?;
+    let mut durations = Durations::default();
+    for number in 0..FSYNCS {
+        let begun = Instant::now();
+        file.write_all_at(&block, offset(number)).context(timing)?;
+        file.sync_data().context(timing)?;
+        durations.push(begun.elapsed());
+    }
+    fs::remove_file(&path).context(|| format!("cannot remove {}", path.display()))?;
+    Ok(durations)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_has_processors_and_a_file_system() {
+        let machine = Machine::read().unwrap();
+        assert!(machine.processors > 0 && !machine.file_system.is_empty() && !machine.kernel.is_empty());
+    }
+
+    #[test]
+    fn fsyncs_are_timed_and_leave_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(fsyncs(directory.path()).unwrap().count(), 100);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,172 @@
+//! What a run measured, as tables and as JSON.
+
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::figures::megabytes;
+use super::machine::Machine;
+use super::measurement::Measurement;
+use crate::failure::{Context, Failure};
+use crate::table::Table;
+
+/// A run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Report {
+    pub(super) machine: Machine,
+    pub(super) rows: Vec<Measurement>,
+}
+
+impl Report {
+    pub(super) fn write(&self, path: &Path) -> Result<(), Failure> {
+        let writing = || format!("cannot write {}", path.display());
+        let json = serde_json::to_string_pretty(self).context(writing)?;
+        fs::write(path, json + "\n").context(writing)
+    }
+
+    /// All tables.
+    pub(super) fn tables(&self) -> String {
+        let Machine { processor, processors, kernel, file_system, load_before } = &self.machine;
+        let machine = format!("{processors} × {processor}, Linux {kernel}, {file_system}, load before {load_before}");
+        let tables = [machine, self.whole().to_string(), self.server().to_string(), self.steps().to_string()];
+        let mut text = tables.join("\n");
+        let lone = self.lone();
+        if lone.0.len() > 1 {
+            text += &format!("\n{lone}");
+        }
+        text
+    }
+
+    /// What a client sees.
+    fn whole(&self) -> Table<7> {
+        let heading = ["database", "challenge", "clients", "certificates/s", "requests", "issuance ms", "of"];
+        let rows = self.rows.iter().map(|row| {
+            let [database, challenge, clients] = names(row);
+            [
+                database,
+                challenge,
+                clients,
+                format!("{:.0}", row.certificates_per_second),
+                format!("{:.2}", row.requests_per_certificate),
+                row.issuance_ms.to_string(),
+                row.certificates.to_string(),
+            ]
+        });
+        table(heading, rows)
+    }
+
+    /// What it costs, of each certificate.
+    fn server(&self) -> Table<12> {
+        let heading = [
+            "database",
+            "challenge",
+            "clients",
+            "CPU ms",
+            "database's",
+            "statements",
+            "PostgreSQL's count",
+            "fsyncs",
+            "written KB",
+            "idle",
+            "at most",
+            "start ms",
+        ];
+        let rows = self.rows.iter().map(|row| {
+            let [database, challenge, clients] = names(row);
+            [
+                database,
+                challenge,
+                clients,
+                figure(row.cpu_ms_per_certificate, 2),
+                figure(row.database_cpu_ms_per_certificate, 2),
+                figure(row.statements_per_certificate, 1),
+                figure(row.own_statements_per_certificate, 1),
+                figure(row.fsyncs_per_certificate, 2),
+                figure(row.written_octets_per_certificate.map(|it| it / 1_000.0), 1),
+                row.idle_octets.map_or_else(absent, megabytes),
+                row.most_octets.map_or_else(absent, megabytes),
+                figure(row.start_ms, 0),
+            ]
+        });
+        table(heading, rows)
+    }
+
+    /// Milliseconds of each step that occurred.
+    fn steps(&self) -> Table<5> {
+        let heading = ["database", "challenge", "clients", "step", "p50 / p90 / p99 ms"];
+        let rows = self.rows.iter().flat_map(|row| {
+            row.steps_ms.iter().map(|(step, quantiles)| {
+                let [database, challenge, clients] = names(row);
+                [database, challenge, clients, step.clone(), quantiles.to_string()]
+            })
+        });
+        table(heading, rows)
+    }
+
+    /// What a lone client waits for.
+    fn lone(&self) -> Table<6> {
+        let heading = ["database", "challenge", "issuance ms", "fsyncs", "one fsync ms", "issuance without fsyncs ms"];
+        let rows = self.rows.iter().filter_map(|row| {
+            let [database, challenge, _] = names(row);
+            Some([
+                database,
+                challenge,
+                row.issuance_ms.to_string(),
+                figure(row.fsyncs_per_certificate, 2),
+                row.fsync_ms?.to_string(),
+                figure(row.beyond_fsyncs_ms(), 1),
+            ])
+        });
+        table(heading, rows)
+    }
+}
+
+fn table<const COLUMNS: usize>(
+    heading: [&str; COLUMNS],
+    rows: impl Iterator<Item = [String; COLUMNS]>,
+) -> Table<COLUMNS> {
+    Table([heading.map(str::to_owned)].into_iter().chain(rows).collect())
+}
+
+fn names(row: &Measurement) -> [String; 3] {
+    let database = row.database.map_or_else(|| row.server.clone(), |it| it.to_string());
+    [database, row.challenge.to_string(), row.clients.to_string()]
+}
+
+fn figure(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(absent, |value| format!("{value:.digits$}"))
+}
+
+fn absent() -> String {
+    "–".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::measurement::tests::row;
+    use super::*;
+
+    fn report() -> Report {
+        Report { machine: Machine::read().unwrap(), rows: vec![row()] }
+    }
+
+    #[test]
+    fn a_report_is_read_as_it_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("report.json");
+        report().write(&path).unwrap();
+        let read: Report = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(read.rows, report().rows);
+    }
+
+    #[test]
+    fn what_is_not_known_is_a_dash() {
+        let text = report().tables();
+        assert!(
+            text.contains("sqlite    http-01    1        2               6.25      20.0 / 40.0 / 40.0  4\n"),
+            "{text}"
+        );
+        assert!(text.contains("sqlite    http-01    1        0.50    –           12.0        –"), "{text}");
+    }
+}
