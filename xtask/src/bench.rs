@@ -8,6 +8,7 @@ mod issuance;
 mod load;
 mod machine;
 mod measurement;
+mod paired;
 mod proofs;
 mod report;
 
@@ -29,7 +30,7 @@ pub(crate) struct BenchArgs {
 #[derive(Debug, Subcommand)]
 enum Scenario {
     /// Certificates a second, what each costs, and how long each step takes
-    Issuance(issuance::IssuanceArgs),
+    Issuance(Box<issuance::IssuanceArgs>),
     /// What honest clients feel while hundreds of validations wait for hosts that never answer
     DeadTargets(dead_targets::DeadTargetsArgs),
 }

@@ -1,6 +1,6 @@
 //! Certificates a second and what each costs, for each database, type of challenge and number of clients.
 
-use std::fmt::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,11 @@ use super::database_work::{self, DatabaseWork};
 use super::figures::Durations;
 use super::machine::Machine;
 use super::measurement::{Measurement, Setting, Target};
+use super::paired::{self, Ratio};
 use super::proofs::ChallengeType;
 use super::report::Report;
 use crate::e2e::Database;
-use crate::failure::Failure;
+use crate::failure::{Context, Failure};
 use crate::name_server::NameServer;
 use crate::packages::Installing;
 use crate::postgres::Cluster;
@@ -43,6 +44,12 @@ pub(crate) struct IssuanceArgs {
     /// Write the figures here too, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Measure this server too, in turn with ours, and print the ratios
+    #[arg(long, value_name = "BINARY", conflicts_with = "against")]
+    paired: Option<PathBuf>,
+    /// How often both are measured, twice each time
+    #[arg(long, default_value_t = 3, requires = "paired", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
     /// Install nothing: name what is missing and fail
     #[arg(long)]
     no_install: bool,
@@ -67,12 +74,12 @@ pub(crate) struct IssuanceArgs {
 }
 
 pub(crate) fn run(args: &IssuanceArgs) -> Result<(), Failure> {
-    let machine = Machine::read()?;
-    let rows = match &args.against {
-        Some(url) => against(url, args)?,
-        None => ours(args)?,
-    };
-    let report = Report { machine, rows };
+    let mut report = Report { machine: Machine::read()?, rows: Vec::new(), ratios: Vec::new() };
+    match (&args.against, &args.paired) {
+        (Some(url), _) => report.rows = against(url, args)?,
+        (None, Some(other)) => (report.rows, report.ratios) = paired(other, args)?,
+        (None, None) => report.rows = ours(args)?,
+    }
     print!("{}", report.tables());
     args.json.as_deref().map_or(Ok(()), |path| report.write(path))
 }
@@ -82,7 +89,22 @@ fn ours(args: &IssuanceArgs) -> Result<Vec<Measurement>, Failure> {
     let programs = Programs::collect()?;
     let stage = Stage::new(&args.database, Installing::unless_forbidden(args.no_install))?;
     let settings = args.settings(args.database.iter().copied().map(Some));
-    settings.map(|setting| told(stage.measure(programs.server(), &setting)?)).collect()
+    settings.map(|setting| stage.measure(programs.server(), "akamu", &setting)).collect()
+}
+
+/// The server of this checkout and another one.
+fn paired(other: &Path, args: &IssuanceArgs) -> Result<(Vec<Measurement>, Vec<Ratio>), Failure> {
+    // It will be started in another directory.
+    let other = fs::canonicalize(other).context(|| format!("cannot find the server {}", other.display()))?;
+    let programs = Programs::collect()?;
+    let stage = Stage::new(&args.database, Installing::unless_forbidden(args.no_install))?;
+    let (mut rows, mut ratios) = (Vec::new(), Vec::new());
+    for setting in args.settings(args.database.iter().copied().map(Some)) {
+        let measured = paired::measure(&stage, [programs.server(), &other], &setting, args.rounds)?;
+        rows.extend(measured.0);
+        ratios.extend(measured.1);
+    }
+    Ok((rows, ratios))
 }
 
 /// A server that others started.
@@ -99,15 +121,7 @@ fn against(url: &str, args: &IssuanceArgs) -> Result<Vec<Measurement>, Failure> 
         directory: None,
         database_work: &|| Ok(DatabaseWork::default()),
     };
-    args.settings([None].into_iter()).map(|setting| told(target.measure(url, &setting)?)).collect()
-}
-
-/// Shows a row as soon as it is there.
-fn told(row: Measurement) -> Result<Measurement, Failure> {
-    let mut line = format!("bench: {} {}, {} clients: ", row.server, row.challenge, row.clients);
-    let _ = write!(line, "{:.0} certificates/s", row.certificates_per_second);
-    println!("{line}");
-    Ok(row)
+    args.settings([None].into_iter()).map(|setting| target.measure(url, &setting)).collect()
 }
 
 impl IssuanceArgs {
@@ -137,7 +151,7 @@ impl Stage {
     }
 
     /// A new server, with a database of its own.
-    pub(super) fn measure(&self, binary: &Path, setting: &Setting) -> Result<Measurement, Failure> {
+    pub(super) fn measure(&self, binary: &Path, name: &str, setting: &Setting) -> Result<Measurement, Failure> {
         let cluster = self.cluster.as_ref().filter(|_| setting.database == Some(Database::Postgres));
         let database = format!("akamu_bench_{}", fastrand::u32(..));
         let url = cluster.map(|it| it.create_database(&database)).transpose()?;
@@ -162,8 +176,7 @@ impl Stage {
             directory: Some(cluster.map_or_else(|| place.directory(), Cluster::directory)),
             database_work: &database_work,
         };
-        let name = setting.database.map_or_else(String::new, |it| format!("akamu on {it}"));
-        let row = target.measure(&name, setting)?;
+        let row = target.measure(name, setting)?;
         server.stop()?;
 
         let mut starts = Durations::default();

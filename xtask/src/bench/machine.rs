@@ -1,5 +1,6 @@
 //! What was measured on, without which no figure says anything.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -46,6 +47,13 @@ impl Machine {
             file_system: process::output(&mut file_system)?.trim().to_owned(),
             load_before: load.split(' ').next().and_then(|it| it.parse().ok()).unwrap_or_default(),
         })
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { processor, processors, kernel, file_system, load_before } = self;
+        write!(f, "{processors} × {processor}, Linux {kernel}, {file_system}, load before {load_before}")
     }
 }
 

@@ -1,5 +1,6 @@
 //! One row: a server under so many clients, for so long.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,6 +28,15 @@ pub(super) struct Setting {
     pub(super) clients: u32,
     pub(super) warm_up: Duration,
     pub(super) duration: Duration,
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(database) = self.database {
+            write!(f, "{database}, ")?;
+        }
+        write!(f, "{}, {} clients", self.challenge, self.clients)
+    }
 }
 
 /// A server that runs, and what is known of it.
@@ -115,6 +125,7 @@ impl Target<'_> {
         }
         let most = self.process.map(resident).transpose()?;
         let row = measurement(server, setting, &before, &after, &seen, &disk)?;
+        println!("bench: {server}, {setting}: {:.0} certificates/s", row.certificates_per_second);
         Ok(Measurement { idle_octets: idle.map(|(now, _)| now), most_octets: most.map(|(_, most)| most), ..row })
     }
 

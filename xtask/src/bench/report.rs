@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::figures::megabytes;
 use super::machine::Machine;
 use super::measurement::Measurement;
+use super::paired::{self, Ratio};
 use crate::failure::{Context, Failure};
 use crate::table::Table;
 
@@ -16,6 +17,9 @@ use crate::table::Table;
 pub(super) struct Report {
     pub(super) machine: Machine,
     pub(super) rows: Vec<Measurement>,
+    /// Where two servers were measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) ratios: Vec<Ratio>,
 }
 
 impl Report {
@@ -25,10 +29,12 @@ impl Report {
         fs::write(path, json + "\n").context(writing)
     }
 
-    /// All tables.
+    /// All tables; of two servers, how they compare.
     pub(super) fn tables(&self) -> String {
-        let Machine { processor, processors, kernel, file_system, load_before } = &self.machine;
-        let machine = format!("{processors} × {processor}, Linux {kernel}, {file_system}, load before {load_before}");
+        let machine = self.machine.to_string();
+        if !self.ratios.is_empty() {
+            return format!("{machine}\n{}", paired::table(&self.ratios));
+        }
         let tables = [machine, self.whole().to_string(), self.server().to_string(), self.steps().to_string()];
         let mut text = tables.join("\n");
         let lone = self.lone();
@@ -148,7 +154,7 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
-        Report { machine: Machine::read().unwrap(), rows: vec![row()] }
+        Report { machine: Machine::read().unwrap(), rows: vec![row()], ratios: Vec::new() }
     }
 
     #[test]
