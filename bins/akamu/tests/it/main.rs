@@ -55,11 +55,11 @@ fn end(mut child: Child, signal: Signal) -> (Option<i32>, String) {
 }
 
 /// The one line of a server that does not start. Nothing else is said, on either stream.
-fn refusal(mut server: Command) -> String {
-    let output = server.output().unwrap();
-    let error = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(69), "{error}");
-    assert!(output.stdout.is_empty(), "{}", text(&output.stdout));
+fn refusal(server: Command) -> String {
+    let (child, lines) = lines_of(server);
+    let (code, error) = end(child, Signal::KILL);
+    assert!(lines.is_empty(), "it started: {lines:?}");
+    assert_eq!(code, Some(69), "{error}");
     assert_eq!(error.lines().count(), 1, "{error}");
     error.trim_end().strip_prefix("akamu-server: ").unwrap().to_owned()
 }
