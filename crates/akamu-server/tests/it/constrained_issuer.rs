@@ -62,8 +62,9 @@ async fn an_order_that_is_older_than_the_issuer_is_refused_when_it_is_finalized(
     let order = ready_order(&server, &client, &["old.secret.test"], "http-01").await;
     let (url, order) = (order.header("location").to_owned(), order.json());
     let place = server.shut_down().await;
-    // As `akamu-server adopt` does.
+    // The database becomes another issuer's: what `akamu-server adopt` does, by the way that a start has for it.
     Beside::of(&place).execute("DELETE FROM identity");
+    std::fs::remove_file(place.data_dir().join("root.pem")).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let server = place.settings(&constrained(directory.path())).start().await;
     let client = Client { http: server.http.clone(), ..client };
