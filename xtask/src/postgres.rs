@@ -192,11 +192,6 @@ impl Cluster {
         process::output(&mut psql)
     }
 
-    /// Where its files are.
-    pub(crate) fn directory(&self) -> &Path {
-        &self.directory
-    }
-
     /// Its first process, which starts one for each connection.
     pub(crate) fn id(&self) -> Result<u32, Failure> {
         let path = self.directory.join("data/postmaster.pid");

@@ -44,6 +44,7 @@ impl StoreError {
     pub(crate) fn map_cause(self, map: impl FnOnce(Cause) -> Cause) -> Self {
         match self {
             Self::Unavailable(cause) => Self::Unavailable(map(cause)),
+            Self::Outage(cause) => Self::Outage(map(cause)),
             Self::Constraint(cause) => Self::Constraint(map(cause)),
             Self::Corrupt(cause) => Self::Corrupt(map(cause)),
             Self::Failed(cause) => Self::Failed(map(cause)),

@@ -9,6 +9,7 @@ use akamu_proto::Timestamp;
 use diesel::backend::Backend;
 use diesel::connection::SimpleConnection as _;
 use diesel::migration::MigrationSource;
+use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::result::Error as DieselError;
 use diesel::sql_types::Bool;
@@ -63,12 +64,12 @@ pub(crate) fn run(connection: &mut AnyConnection, now: Timestamp) -> Result<(), 
 fn run_under_lease(connection: &mut AnyConnection, now: Timestamp) -> Result<(), OpenError> {
     let found = recorded(connection);
     if let Some(applied) = &found
-        && missing(&POSTGRES, applied)? == 0
+        && missing::<Pg>(&POSTGRES, applied)? == 0
     {
         return Ok(());
     }
     if !may_migrate(connection) {
-        let needed = versions(&POSTGRES)?.into_iter().max().unwrap_or_default();
+        let needed = versions::<Pg>(&POSTGRES)?.into_iter().max().unwrap_or_default();
         return Err(OpenError::MayNotMigrate { found: found.and_then(|it| it.into_iter().max()), needed });
     }
     despite_races(|| create_lock(connection))?;
