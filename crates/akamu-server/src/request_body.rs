@@ -178,3 +178,31 @@ async fn collect(mut body: axum::body::Body, limit: usize, share: &mut Share) ->
         octets.extend_from_slice(&data);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+
+    #[test]
+    fn the_body_that_began_first_gives_up_and_who_comes_next_has_its_octets() {
+        let memory = Arc::new(BodyMemory::of(100));
+        let mut complete = memory.share();
+        complete.take(30).now_or_never().unwrap().unwrap();
+        complete.complete();
+        let (mut first, mut second, mut third) = (memory.share(), memory.share(), memory.share());
+        first.take(40).now_or_never().unwrap().unwrap();
+        second.take(30).now_or_never().unwrap().unwrap();
+        let mut next = Box::pin(third.take(40));
+        assert!(next.as_mut().now_or_never().is_none());
+        assert_eq!([&complete, &first, &second].map(|it| it.must_give_up.is_cancelled()), [false, true, false]);
+        drop(first);
+        next.as_mut().now_or_never().unwrap().unwrap();
+        drop(next);
+        // Whoever is the first that waits gives up itself.
+        assert!(matches!(second.take(1).now_or_never(), Some(Err(AcmeError::TooManyBodies))));
+        drop((complete, second, third));
+        assert_eq!(memory.lock().free, 100);
+        assert!(memory.lock().incomplete.is_empty());
+    }
+}
