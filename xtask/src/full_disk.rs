@@ -88,6 +88,9 @@ pub(crate) fn run(args: &FullDiskArgs) -> Result<(), Failure> {
     let mut wrong = Vec::new();
     let (mut starts_refused, mut slowest) = (0_u32, Duration::ZERO);
     for round in 1..=args.rounds {
+        // A stop takes the log away, in which there is room for 1,000 pages: what is slow would not fill it in time.
+        server.stop()?;
+        server = place.start(binary)?;
         sleep(Duration::from_millis(random.u64(100..1_000)));
         // What is left the clients fill.
         let full = disk.fill(random.usize(..256 * 1024))?;
@@ -102,16 +105,13 @@ pub(crate) fn run(args: &FullDiskArgs) -> Result<(), Failure> {
             // Killed: what it has written since its last checkpoint is in the log.
             drop(server);
             disk.fill_up()?;
-            match place.start(binary) {
-                // It had nothing to write that did not fit into what is there.
-                Ok(_) => {}
-                Err(failure) => {
-                    starts_refused += 1;
-                    let said = failure.to_string();
-                    let last = said.lines().last().unwrap_or_default().trim_start();
-                    if !last.starts_with("akamu-server: ") || !last.contains("akamu.db") {
-                        wrong.push(format!("round {round}: a start on the full disk does not say so:\n{said}"));
-                    }
+            // It may start: what a dead server has left in the log's file may be room enough.
+            if let Err(failure) = place.start(binary) {
+                starts_refused += 1;
+                let said = failure.to_string();
+                let last = said.lines().last().unwrap_or_default().trim_start();
+                if !last.starts_with("akamu-server: ") || !last.contains("akamu.db") {
+                    wrong.push(format!("round {round}: a start on the full disk does not say so:\n{said}"));
                 }
             }
             drop(full);

@@ -255,8 +255,8 @@ impl Disk {
                 }
                 fs::DirBuilder::new().mode(0o700).create(to)?;
                 // SQLite makes it anew whatever it holds, and nobody sees what is written to it.
-                let kept = names.iter().filter(|(name, _)| !name.to_string_lossy().ends_with("-shm"));
-                kept.into_iter().try_for_each(|(name, node)| self.write(*node, &to.join(name), random, figures))
+                let mut kept = names.iter().filter(|(name, _)| !name.to_string_lossy().ends_with("-shm"));
+                kept.try_for_each(|(name, node)| self.write(*node, &to.join(name), random, figures))
             }
             None => Ok(()),
         }
