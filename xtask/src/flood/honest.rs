@@ -8,6 +8,7 @@ use rcgen::KeyPair;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::lateness::Lateness;
 use crate::acme::{Challenge, Client, Directory, Patience};
 use crate::bench::figures::Durations;
 use crate::failure::{Context, Failure};
@@ -24,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Running clients.
 pub(super) struct Clients {
     is_over: Arc<AtomicBool>,
+    lateness: Lateness,
     kept: Kind,
     anew: Kind,
 }
@@ -48,6 +50,8 @@ pub(super) struct Outcome {
     pub(super) kept: Seen,
     /// With a connection for each request.
     pub(super) anew: Seen,
+    /// The longest that their process waited for the processor.
+    pub(super) late: Duration,
 }
 
 impl Clients {
@@ -55,13 +59,14 @@ impl Clients {
         let is_over = Arc::new(AtomicBool::new(false));
         let kept = Kind::start(Patience::new(PATIENCE).keeping_connections(), directory, responder, &is_over).await?;
         let anew = Kind::start(Patience::new(PATIENCE), directory, responder, &is_over).await?;
-        Ok(Self { is_over, kept, anew })
+        Ok(Self { is_over, lateness: Lateness::watch(), kept, anew })
     }
 
     /// Lets each end what it does.
     pub(super) async fn finish(self) -> Outcome {
         self.is_over.store(true, Ordering::Relaxed);
-        Outcome { kept: self.kept.finish().await, anew: self.anew.finish().await }
+        let late = self.lateness.longest();
+        Outcome { kept: self.kept.finish().await, anew: self.anew.finish().await, late }
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::runtime::Builder;
 use tokio::time::{Interval, interval};
 
+use super::lateness::Lateness;
 use super::{dead, requests};
 use crate::acme::Directory;
 use crate::failure::{Context, Failure};
@@ -56,7 +57,7 @@ pub(crate) fn run(args: &LoadArgs) -> Result<(), Failure> {
 
 async fn flood(args: &LoadArgs) -> Result<serde_json::Value, Failure> {
     let directory = Directory::fetch(&args.directory, &args.root).await?;
-    let begun = Instant::now();
+    let (begun, lateness) = (Instant::now(), Lateness::watch());
     let is_over = Arc::new(AtomicBool::new(false));
     let pace = |per_second: Option<u32>| per_second.map(every);
     let garbage = requests::garbage(&directory, args.garbage, pace(args.garbage_per_second), &is_over);
@@ -69,12 +70,15 @@ async fn flood(args: &LoadArgs) -> Result<serde_json::Value, Failure> {
     let (dead, garbage, nonces) = tokio::join!(dead, garbage, nonces);
     let (dead, garbage, nonces) = (dead?, garbage?, nonces?);
     let seconds = begun.elapsed().as_secs_f64();
-    let told = format!("in {seconds:.1} s: {dead}garbage: {garbage}; newNonce: {nonces}");
+    let late = lateness.longest().as_secs_f64();
+    let told =
+        format!("in {seconds:.1} s, itself up to {late:.1} s late: {dead}garbage: {garbage}; newNonce: {nonces}");
     Ok(json!({
         "requests": garbage.sent + nonces.sent,
         "server_errors": garbage.server_errors() + nonces.server_errors(),
         "open": dead.open(),
         "last_closed": dead.last_closed().as_secs_f64(),
+        "late": late,
         "told": told,
     }))
 }
