@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -14,16 +13,18 @@ use crate::metrics::{Counted, Metrics};
 /// The connections of one listener, or of several that share a limit.
 pub(crate) struct Connections {
     most: usize,
-    places: Arc<Semaphore>,
-    waiting: Mutex<Waiting>,
-    /// One more could make room.
+    /// A permit for each that is open, be it on its way out.
+    open: Arc<Semaphore>,
+    places: Mutex<Places>,
+    /// One more place is free, or could be made free.
     one_waits: Notify,
     metrics: Arc<Metrics>,
 }
 
-/// Those that wait for their client, by the order in which they began to.
+/// The places that are taken; those who wait for their client by the order in which they began to.
 #[derive(Default)]
-struct Waiting {
+struct Places {
+    taken: usize,
     next_turn: u64,
     /// No request has begun, or not even TLS.
     half_open: BTreeMap<u64, CancellationToken>,
@@ -35,59 +36,47 @@ pub(super) struct Place {
     connections: Arc<Connections>,
     turn: Option<u64>,
     must_go: CancellationToken,
-    _permit: OwnedSemaphorePermit,
+    _open: OwnedSemaphorePermit,
     _counted: Counted,
 }
 
 impl Connections {
     /// Room for `most`.
     pub(crate) fn new(most: usize, metrics: Arc<Metrics>) -> Arc<Self> {
-        let places = Arc::new(Semaphore::new(most));
-        Arc::new(Self { most, places, waiting: Mutex::default(), one_waits: Notify::new(), metrics })
+        // Those that have been told to go, and still have to.
+        let leaving = most / 8 + 1;
+        let open = Arc::new(Semaphore::new(most.saturating_add(leaving).min(Semaphore::MAX_PERMITS)));
+        Arc::new(Self { most, open, places: Mutex::default(), one_waits: Notify::new(), metrics })
     }
 
     /// A place for a new connection. Where none is free, the connection whose client has been waited for longest makes
     /// room; where every one has a request in hand, this waits for the first that has not.
     pub(super) async fn admit(self: &Arc<Self>) -> Place {
-        let permit = match self.places.clone().try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => self.permit().await,
-        };
+        let open = self.open.clone().acquire_owned().await.expect("this semaphore is never closed");
+        while !self.lock().take(self.most) {
+            // It goes while the newcomer begins: one that waited for it would keep all that come next waiting, too.
+            if !self.make_room() {
+                self.one_waits.notified().await;
+            }
+        }
         let must_go = CancellationToken::new();
-        let turn = Some(self.lock().insert(|waiting| &mut waiting.half_open, must_go.clone()));
+        let turn = Some(self.lock().insert(|places| &mut places.half_open, must_go.clone()));
         self.one_waits.notify_one();
         let _counted = self.metrics.connection();
-        Place { connections: self.clone(), turn, must_go, _permit: permit, _counted }
-    }
-
-    /// What another one leaves.
-    async fn permit(&self) -> OwnedSemaphorePermit {
-        let mut left = pin!(self.places.clone().acquire_owned());
-        let permit = loop {
-            // One makes room for one, and no second one.
-            if self.make_room() {
-                break left.await;
-            }
-            tokio::select! {
-                permit = &mut left => break permit,
-                () = self.one_waits.notified() => {}
-            }
-        };
-        permit.expect("this semaphore is never closed")
+        Place { connections: self.clone(), turn, must_go, _open: open, _counted }
     }
 
     /// Lets the connection go whose client has been waited for longest; false where each has a request in hand.
     pub(super) fn make_room(&self) -> bool {
-        let longest = self.lock().pop_longest(self.most);
-        if let Some(must_go) = &longest {
-            must_go.cancel();
+        let has_made_room = self.lock().let_longest_go(self.most);
+        if has_made_room {
             self.metrics.out_of_room();
         }
-        longest.is_some()
+        has_made_room
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,7 +86,14 @@ impl fmt::Debug for Connections {
     }
 }
 
-impl Waiting {
+impl Places {
+    /// One of the free places, where there is one.
+    fn take(&mut self, most: usize) -> bool {
+        let is_free = self.taken < most;
+        self.taken += usize::from(is_free);
+        is_free
+    }
+
     fn insert(
         &mut self,
         of: impl FnOnce(&mut Self) -> &mut BTreeMap<u64, CancellationToken>,
@@ -118,14 +114,18 @@ impl Waiting {
     /// Half-open ones go first while they have more than half of all places: a flood of them then closes nobody else.
     /// With fewer the longest of all goes, or who has the other places could leave newcomers a handful that is gone
     /// before a handshake ends.
-    fn pop_longest(&mut self, most: usize) -> Option<CancellationToken> {
+    fn let_longest_go(&mut self, most: usize) -> bool {
         let half_open_go_first = self.half_open.len() > most / 2;
         let from = match (self.half_open.first_key_value(), self.idle.first_key_value()) {
             (Some((half_open, _)), Some((idle, _))) if !half_open_go_first && idle < half_open => &mut self.idle,
             (Some(_), _) => &mut self.half_open,
             (None, _) => &mut self.idle,
         };
-        from.pop_first().map(|(_, must_go)| must_go)
+        let Some((_, must_go)) = from.pop_first() else { return false };
+        // Its place is free from now on, and not once more when it has gone.
+        must_go.cancel();
+        self.taken -= 1;
+        true
     }
 }
 
@@ -140,7 +140,7 @@ impl Place {
         self.busy();
         // Whoever is told to go makes room once.
         if !self.must_go.is_cancelled() {
-            let turn = self.connections.lock().insert(|waiting| &mut waiting.idle, self.must_go.clone());
+            let turn = self.connections.lock().insert(|places| &mut places.idle, self.must_go.clone());
             self.turn = Some(turn);
             self.connections.one_waits.notify_one();
         }
@@ -157,6 +157,11 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.busy();
+        let mut places = self.connections.lock();
+        if !self.must_go.is_cancelled() {
+            places.taken -= 1;
+            self.connections.one_waits.notify_one();
+        }
     }
 }
 
@@ -168,6 +173,8 @@ impl fmt::Debug for Place {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
     use futures_util::FutureExt as _;
 
@@ -229,13 +236,26 @@ mod tests {
         let mut newcomer = pin!(connections.admit());
         assert!(newcomer.as_mut().now_or_never().is_none());
         b.idle();
-        assert!(newcomer.as_mut().now_or_never().is_none());
-        // No second one goes, however long the first takes.
         a.idle();
-        assert!(newcomer.as_mut().now_or_never().is_none());
+        // It does not wait until the other one has gone; and for one, one goes.
+        let mut newcomer = newcomer.now_or_never().unwrap();
         assert_eq!([&a, &b].map(|it| it.must_go.is_cancelled()), [false, true]);
+        newcomer.busy();
+        a.busy();
+        // The place of who has gone was given away already.
         drop(b);
-        assert!(newcomer.now_or_never().is_some());
-        assert!(!a.must_go.is_cancelled());
+        assert!(connections.admit().now_or_never().is_none());
+        drop(a);
+        assert!(connections.admit().now_or_never().is_some());
+    }
+
+    #[test]
+    fn those_that_are_told_to_go_are_few_at_a_time() {
+        let connections = connections(8);
+        let mut places: Vec<_> = std::iter::from_fn(|| connections.admit().now_or_never()).take(20).collect();
+        // Eight, and two whose predecessors are still here.
+        assert_eq!(places.len(), 10);
+        places.remove(0);
+        assert!(connections.admit().now_or_never().is_some());
     }
 }
