@@ -34,9 +34,18 @@ pub(crate) struct BodyMemory {
 
 struct State {
     free: usize,
+    /// What those have who were told to give up.
+    promised: usize,
+    /// What those want who wait for it.
+    wanted: usize,
     next_turn: u64,
     /// Those that wait for more, in the order in which they began.
-    incomplete: BTreeMap<u64, CancellationToken>,
+    incomplete: BTreeMap<u64, Incomplete>,
+}
+
+struct Incomplete {
+    octets: usize,
+    must_give_up: CancellationToken,
 }
 
 /// What one body has of it, until it is dropped.
@@ -44,6 +53,8 @@ pub(crate) struct Share {
     memory: Arc<BodyMemory>,
     turn: u64,
     octets: usize,
+    /// What it waits for.
+    wanted: usize,
     must_give_up: CancellationToken,
 }
 
@@ -55,7 +66,7 @@ impl Default for BodyMemory {
 
 impl BodyMemory {
     fn of(octets: usize) -> Self {
-        let state = State { free: octets, next_turn: 0, incomplete: BTreeMap::new() };
+        let state = State { free: octets, promised: 0, wanted: 0, next_turn: 0, incomplete: BTreeMap::new() };
         Self { state: Mutex::new(state), has_been_given_back: Notify::new() }
     }
 
@@ -68,21 +79,21 @@ impl BodyMemory {
         let mut state = self.lock();
         let (turn, must_give_up) = (state.next_turn, CancellationToken::new());
         state.next_turn += 1;
-        state.incomplete.insert(turn, must_give_up.clone());
+        state.incomplete.insert(turn, Incomplete { octets: 0, must_give_up: must_give_up.clone() });
         drop(state);
-        Share { memory: self.clone(), turn, octets: 0, must_give_up }
+        Share { memory: self.clone(), turn, octets: 0, wanted: 0, must_give_up }
     }
 }
 
 impl Share {
     /// Takes more. Where there is no more, the one that began first gives up: perhaps this one.
     async fn take(&mut self, octets: usize) -> Result<(), AcmeError> {
+        let memory = self.memory.clone();
         loop {
-            let mut given_back = pin!(self.memory.has_been_given_back.notified());
+            let mut given_back = pin!(memory.has_been_given_back.notified());
             // What is given back from here on is not missed.
             given_back.as_mut().enable();
             if self.try_take(octets)? {
-                self.octets += octets;
                 return Ok(());
             }
             tokio::select! {
@@ -92,20 +103,33 @@ impl Share {
         }
     }
 
-    /// False where another one was told to give up.
-    fn try_take(&self, octets: usize) -> Result<bool, AcmeError> {
+    /// False where others were told to give up: as many as all need that wait, and no more.
+    fn try_take(&mut self, octets: usize) -> Result<bool, AcmeError> {
         let mut state = self.memory.lock();
+        state.wanted -= std::mem::take(&mut self.wanted);
+        if self.must_give_up.is_cancelled() {
+            return Err(AcmeError::TooManyBodies);
+        }
         if let Some(left) = state.free.checked_sub(octets) {
             state.free = left;
+            self.octets += octets;
+            if let Some(own) = state.incomplete.get_mut(&self.turn) {
+                own.octets = self.octets;
+            }
             return Ok(true);
         }
-        match state.incomplete.pop_first() {
-            Some((turn, first)) if turn != self.turn => {
-                first.cancel();
-                Ok(false)
+        while state.free + state.promised < state.wanted + octets {
+            match state.incomplete.pop_first() {
+                Some((turn, first)) if turn != self.turn => {
+                    first.must_give_up.cancel();
+                    state.promised += first.octets;
+                }
+                _ => return Err(AcmeError::TooManyBodies),
             }
-            _ => Err(AcmeError::TooManyBodies),
         }
+        self.wanted = octets;
+        state.wanted += octets;
+        Ok(false)
     }
 
     /// The body is complete: nobody waits for it.
@@ -119,6 +143,10 @@ impl Drop for Share {
         let mut state = self.memory.lock();
         state.incomplete.remove(&self.turn);
         state.free += self.octets;
+        state.wanted -= self.wanted;
+        if self.must_give_up.is_cancelled() {
+            state.promised -= self.octets;
+        }
         drop(state);
         self.memory.has_been_given_back.notify_waiters();
     }
@@ -202,7 +230,27 @@ mod tests {
         // Whoever is the first that waits gives up itself.
         assert!(matches!(second.take(1).now_or_never(), Some(Err(AcmeError::TooManyBodies))));
         drop((complete, second, third));
-        assert_eq!(memory.lock().free, 100);
-        assert!(memory.lock().incomplete.is_empty());
+        let state = memory.lock();
+        assert_eq!((state.free, state.promised, state.wanted), (100, 0, 0));
+        assert!(state.incomplete.is_empty());
+    }
+
+    #[test]
+    fn no_more_bodies_give_up_than_are_in_the_way() {
+        let memory = Arc::new(BodyMemory::of(100));
+        let mut first: Vec<_> = (0..10).map(|_| memory.share()).collect();
+        for share in &mut first {
+            share.take(10).now_or_never().unwrap().unwrap();
+        }
+        let (mut a, mut b) = (memory.share(), memory.share());
+        let (mut a, mut b) = (Box::pin(a.take(15)), Box::pin(b.take(15)));
+        for _ in 0..5 {
+            assert!(a.as_mut().now_or_never().is_none() && b.as_mut().now_or_never().is_none());
+        }
+        let told: Vec<_> = first.iter().map(|it| it.must_give_up.is_cancelled()).collect();
+        assert_eq!(told, [true, true, true, false, false, false, false, false, false, false]);
+        first.drain(..3);
+        a.now_or_never().unwrap().unwrap();
+        b.now_or_never().unwrap().unwrap();
     }
 }
