@@ -10,7 +10,7 @@ use akamu_store::{Store, StoreError};
 use bytes::Bytes;
 
 use crate::base_url::BaseUrl;
-use crate::hold::Holds;
+use crate::hold::{Held, Holds, News};
 use crate::key_cache::KeyCache;
 use crate::metrics::Metrics;
 use crate::random::Random;
@@ -63,12 +63,13 @@ impl App {
         Ok(self.store.authorizations_processing(authorizations).await?.into_iter().collect())
     }
 
-    /// Returns when `changed` does, or when the time for which polls are held is over.
-    pub(crate) async fn wait_for(&self, changed: impl Future<Output = ()>) {
+    /// Returns when one of the held poll's authorizations changes, or when the time for which polls are held is over:
+    /// the authorization, where it is known and need not be read.
+    pub(crate) async fn wait_for(&self, held: &mut Held) -> News {
         let _held = self.metrics.held_poll();
         tokio::select! {
-            () = changed => {}
-            () = self.clock.sleep(self.settings.poll_hold) => {}
+            news = held.changed() => news,
+            () = self.clock.sleep(self.settings.poll_hold) => None,
         }
     }
 }

@@ -41,7 +41,7 @@ async fn wake(app: &App) -> Result<(), StoreError> {
     }
     let processing = app.store.authorizations_processing(&elsewhere).await?;
     for id in elsewhere.into_iter().filter(|id| !processing.contains(id)) {
-        app.holds.wake(id);
+        app.holds.wake(id, None);
     }
     Ok(())
 }

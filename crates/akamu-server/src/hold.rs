@@ -1,14 +1,15 @@
 //! Holds a poll until what it waits for has changed.
 //!
-//! A held request has no database connection. It registers before it reads the state, so that a change between the
-//! reading and the waiting is not missed, is woken after the commit, and reads again.
+//! A held request has no database connection. It is woken after the commit, with what was committed where that is known
+//! here. It registers, and only then makes sure that what it waits for has not happened yet, so that nothing is missed.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use akamu_proto::{AccountId, AuthorizationId};
-use tokio::sync::Notify;
+use akamu_store::Authorization;
+use tokio::sync::{Notify, watch};
 
 /// The most polls held at once, of all accounts.
 const MAX_HELD: usize = 1_000;
@@ -29,8 +30,11 @@ struct Inner {
     held: usize,
     by_account: HashMap<AccountId, usize>,
     /// Who waits for an authorization, and how many.
-    waiting: HashMap<AuthorizationId, (Arc<Notify>, usize)>,
+    waiting: HashMap<AuthorizationId, (watch::Sender<News>, usize)>,
 }
+
+/// An authorization as it was recorded; `None` where it must be read.
+pub(crate) type News = Option<Arc<Authorization>>;
 
 /// One held poll's place; gives it back when dropped.
 #[derive(Debug)]
@@ -38,7 +42,7 @@ pub(crate) struct Held {
     holds: Arc<Holds>,
     account: AccountId,
     authorizations: Vec<AuthorizationId>,
-    notifies: Vec<Arc<Notify>>,
+    news: Vec<watch::Receiver<News>>,
 }
 
 fn release<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
@@ -60,24 +64,25 @@ impl Holds {
         }
         inner.held += 1;
         *inner.by_account.entry(account).or_default() += 1;
-        let notifies = authorizations
+        let news = authorizations
             .iter()
             .map(|id| {
-                let (notify, count) = inner.waiting.entry(*id).or_default();
+                let (sender, count) = inner.waiting.entry(*id).or_default();
                 *count += 1;
-                notify.clone()
+                sender.subscribe()
             })
             .collect();
         drop(inner);
         self.begun.notify_one();
-        Some(Held { holds: self.clone(), account, authorizations, notifies })
+        Some(Held { holds: self.clone(), account, authorizations, news })
     }
 
-    /// Wakes those who wait for `authorization`. To be called after the commit.
-    pub(crate) fn wake(&self, authorization: AuthorizationId) {
+    /// Wakes those who wait for an authorization, which is now `recorded` where that is known. To be called after the
+    /// commit.
+    pub(crate) fn wake(&self, id: AuthorizationId, recorded: Option<Authorization>) {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((notify, _)) = inner.waiting.get(&authorization) {
-            notify.notify_waiters();
+        if let Some((sender, _)) = inner.waiting.get(&id) {
+            sender.send_replace(recorded.map(Arc::new));
         }
     }
 
@@ -97,26 +102,21 @@ impl Holds {
     pub(crate) fn close(&self) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.closed = true;
-        inner.waiting.values().for_each(|(notify, _)| notify.notify_waiters());
+        inner.waiting.values().for_each(|(sender, _)| drop(sender.send_replace(None)));
     }
 }
 
 impl Held {
-    /// Starts to listen now, and returns what ends when one of the authorizations changes.
-    pub(crate) fn changed(&self) -> impl Future<Output = ()> + use<> {
-        let waits: Vec<_> = self
-            .notifies
-            .iter()
-            .map(|notify| {
-                // `notified_owned` counts a wake from its creation on, not from its first poll.
-                Box::pin(notify.clone().notified_owned())
+    /// Ends when one of the authorizations has changed since the poll was held.
+    pub(crate) async fn changed(&mut self) -> News {
+        let changes = self.news.iter_mut().map(|it| {
+            Box::pin(async {
+                // Its sender lives for as long as somebody waits.
+                let _ = it.changed().await;
+                it.borrow_and_update().clone()
             })
-            .collect();
-        async move {
-            if !waits.is_empty() {
-                futures_util::future::select_all(waits).await;
-            }
-        }
+        });
+        futures_util::future::select_all(changes).await.0
     }
 }
 
@@ -147,19 +147,16 @@ mod tests {
     }
 
     #[test]
-    fn a_wake_between_reading_and_waiting_is_not_missed() {
+    fn a_wake_before_the_waiting_is_not_missed() {
         let holds = Arc::new(Holds::default());
-        let held = holds.hold(AccountId::from_i64(1).unwrap(), vec![id(1), id(2)]).unwrap();
-        let changed = held.changed();
-        holds.wake(id(3));
-        let mut changed = Box::pin(changed);
-        assert_eq!((&mut changed).now_or_never(), None);
-        holds.wake(id(2));
-        assert_eq!(changed.now_or_never(), Some(()));
-
-        let changed = held.changed();
-        holds.wake(id(1));
-        assert_eq!(changed.now_or_never(), Some(()), "woken before the first poll");
+        let mut held = holds.hold(AccountId::from_i64(1).unwrap(), vec![id(1), id(2)]).unwrap();
+        holds.wake(id(3), None);
+        assert_eq!(held.changed().now_or_never(), None);
+        holds.wake(id(2), None);
+        assert_eq!(held.changed().now_or_never(), Some(None));
+        assert_eq!(held.changed().now_or_never(), None, "it is told once");
+        holds.wake(id(1), None);
+        assert_eq!(held.changed().now_or_never(), Some(None), "woken before the first poll");
     }
 
     #[test]
@@ -189,10 +186,9 @@ mod tests {
     fn nobody_is_held_while_stopping() {
         let holds = Arc::new(Holds::default());
         let account = AccountId::from_i64(1).unwrap();
-        let held = holds.hold(account, vec![id(1)]).unwrap();
-        let changed = held.changed();
+        let mut held = holds.hold(account, vec![id(1)]).unwrap();
         holds.close();
-        assert_eq!(changed.now_or_never(), Some(()));
+        assert_eq!(held.changed().now_or_never(), Some(None));
         assert!(holds.hold(account, vec![id(1)]).is_none());
     }
 }

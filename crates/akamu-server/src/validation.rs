@@ -8,7 +8,8 @@ use std::time::Duration;
 use akamu_challenge::{ChallengeError, Clock, Deadline, Transcript, ValidationReport, ValidationRequest};
 use akamu_proto::{AccountId, AccountUri, AuthorizationId, ErrorType, Identifier, Problem};
 use akamu_store::{
-    ClaimLimits, Lease, LeaseRequest, ReplicaId, RunningCounts, Validation, ValidationOutcome, ValidationRecorded,
+    Authorization, ClaimLimits, Lease, LeaseRequest, ReplicaId, RunningCounts, Validation, ValidationOutcome,
+    ValidationRecorded,
 };
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
@@ -137,6 +138,12 @@ impl Validations {
         authorizations.iter().copied().filter(|id| counts.running.contains_key(id)).collect()
     }
 
+    /// Whether the validations of all these run here: none has been recorded yet, and each wakes its polls when it is.
+    pub(crate) fn run_all(&self, authorizations: &[AuthorizationId]) -> bool {
+        let counts = self.counts();
+        authorizations.iter().all(|id| counts.running.contains_key(id))
+    }
+
     /// Runs the leased validation in a task of its own.
     pub(crate) fn spawn(self: &Arc<Self>, lease: Lease<Validation>, permit: Permit) {
         let Some(app) = self.app.get().and_then(Weak::upgrade) else { return };
@@ -144,23 +151,24 @@ impl Validations {
         let span = tracing::info_span!(
             parent: None,
             "validation",
-            account.id = validation.account.as_i64(),
-            authorization.id = %validation.authorization,
-            identifier = %validation.identifier,
+            account.id = validation.authorization.account.as_i64(),
+            authorization.id = %validation.authorization.id,
+            identifier = %validation.authorization.identifier,
             challenge.r#type = %validation.challenge_type,
             attempt = validation.attempt,
         );
-        let authorization = validation.authorization;
+        let authorization = validation.authorization.id;
         *self.counts().running.entry(authorization).or_default() += 1;
-        let running = Running { app, authorization, _permit: permit };
+        let running = Running { app, authorization, recorded: None, _permit: permit };
         let run = async move {
-            let app = &running.app;
-            app.validations.run(app, lease).await;
+            let recorded = running.app.validations.run(&running.app, lease).await;
+            running.end(recorded);
         };
         self.tasks.spawn(run.instrument(span));
     }
 
-    async fn run(&self, app: &App, lease: Lease<Validation>) {
+    /// The authorization as it is then, where a result was recorded.
+    async fn run(&self, app: &App, lease: Lease<Validation>) -> Option<Authorization> {
         let started = tokio::time::Instant::now();
         let mut give_up = self.give_up.subscribe();
         let deadline = Deadline::after(self.timeout);
@@ -171,7 +179,7 @@ impl Validations {
                 if let Err(error) = app.store.validation_release(lease).await {
                     background::failed(&error, "a lease could not be given back; it will expire");
                 }
-                return;
+                return None;
             }
         };
         let duration = started.elapsed();
@@ -191,7 +199,10 @@ impl Validations {
         app.metrics.validated(&lease.subject().challenge_type, result, duration);
         tracing::debug!(%report, "report");
         match app.store.validation_record(lease, outcome, &report.to_octets(), app.clock.now()).await {
-            Ok(ValidationRecorded::Recorded { .. }) => tracing::info!(result, duration_us, detail, "validated"),
+            Ok(ValidationRecorded::Recorded(authorization)) => {
+                tracing::info!(result, duration_us, detail, "validated");
+                return Some(authorization);
+            }
             Ok(ValidationRecorded::LeaseLost) => tracing::warn!(result, duration_us, "validated too late"),
             Ok(ValidationRecorded::NoLongerWanted) => {
                 tracing::info!(result, duration_us, "validated, not wanted any more")
@@ -200,6 +211,7 @@ impl Validations {
                 background::failed(&error, "a result could not be recorded; it will be validated again");
             }
         }
+        None
     }
 
     /// Looks for work that nobody does, until the server stops.
@@ -236,7 +248,7 @@ impl Validations {
             self.queued.store(true, Ordering::Relaxed);
         }
         for lease in leases {
-            match self.permit(lease.subject().account, &lease.subject().identifier) {
+            match self.permit(lease.subject().authorization.account, &lease.subject().authorization.identifier) {
                 Some(permit) => {
                     // An attempt is counted before it is made: another one was begun and not finished.
                     if lease.subject().attempt > 1 {
@@ -280,10 +292,10 @@ impl Validations {
 async fn attempt(app: &App, validation: &Validation, deadline: Deadline) -> ValidationReport {
     let request = match validation.proof.parse() {
         Ok(key_authorization) if validation.challenge_type.has_token() => {
-            ValidationRequest::with_key_authorization(validation.identifier.clone(), key_authorization)
+            ValidationRequest::with_key_authorization(validation.authorization.identifier.clone(), key_authorization)
         }
         _ => ValidationRequest::with_account(
-            validation.identifier.clone(),
+            validation.authorization.identifier.clone(),
             AccountUri::new(validation.proof.clone()),
             validation.thumbprints.clone(),
         ),
@@ -303,14 +315,22 @@ async fn attempt(app: &App, validation: &Validation, deadline: Deadline) -> Vali
 struct Running {
     app: Arc<App>,
     authorization: AuthorizationId,
+    recorded: Option<Authorization>,
     _permit: Permit,
+}
+
+impl Running {
+    /// Ends it; polls are answered with what was recorded.
+    fn end(mut self, recorded: Option<Authorization>) {
+        self.recorded = recorded;
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         let validations = &self.app.validations;
         decrement(&mut validations.counts().running, &self.authorization);
-        self.app.holds.wake(self.authorization);
+        self.app.holds.wake(self.authorization, self.recorded.take());
     }
 }
 

@@ -1,14 +1,13 @@
 //! Accounts (RFC 8555 §7.1.2), their keys, and every thumbprint that they ever had.
 
-use akamu_proto::{AccountId, AccountStatus, AuthorizationStatus, OrderStatus, Thumbprint, Timestamp};
+use akamu_proto::{AccountId, AccountStatus, Thumbprint, Timestamp};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 use crate::connection::{AnyConnection, DbResult, corrupt, insert_if_new};
 use crate::error::StoreError;
-use crate::schema::{account_thumbprints, accounts, authorizations, orders};
+use crate::schema::{account_thumbprints, accounts};
 use crate::store::Store;
-use crate::{order, row_lock};
 
 /// An account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,17 +102,6 @@ pub(crate) fn by_id(connection: &mut AnyConnection, id: AccountId) -> DbResult<O
 fn by_thumbprint(connection: &mut AnyConnection, thumbprint: &Thumbprint) -> DbResult<Option<Account>> {
     let row = accounts::table.filter(accounts::thumbprint.eq(thumbprint.as_str().to_owned())).select(COLUMNS);
     row.first::<Row>(connection).optional()?.as_ref().map(account).transpose()
-}
-
-/// Whether the account may be used, read in the transaction that relies on it.
-pub(crate) fn is_valid(connection: &mut AnyConnection, id: AccountId) -> DbResult<bool> {
-    let status: Option<String> = match connection {
-        AnyConnection::Postgres(it) => {
-            accounts::table.find(id.as_i64()).select(accounts::status).for_share().first(it).optional()?
-        }
-        AnyConnection::Sqlite(it) => accounts::table.find(id.as_i64()).select(accounts::status).first(it).optional()?,
-    };
-    Ok(status.as_deref() == Some(AccountStatus::Valid.as_str()))
 }
 
 /// Every thumbprint that the account ever had, the current key's first, then the newest.
@@ -227,31 +215,18 @@ impl Store {
         .await
     }
 
-    /// Closes a valid account for good (§7.3.6). Its pending and ready orders become invalid, its pending authorizations
-    /// deactivated: results of its validations are not recorded any more. `None` where there is no such account.
+    /// Closes a valid account for good (§7.3.6). From then on its pending and ready orders read as invalid, its pending
+    /// authorizations as deactivated, and results of its validations are not recorded. `None` where there is no such
+    /// account.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn account_deactivate(&self, id: AccountId, _: Timestamp) -> Result<Option<Account>, StoreError> {
         self.write("account_deactivate", move |connection| {
-            let changed = diesel::update(accounts::table.find(id.as_i64()))
+            diesel::update(accounts::table.find(id.as_i64()))
                 .filter(accounts::status.eq(AccountStatus::Valid.as_str()))
                 .set(accounts::status.eq(AccountStatus::Deactivated.as_str()))
                 .execute(connection)?;
-            if changed == 1 {
-                row_lock::unfinished_orders_of(connection, id)?;
-                let error = order::problem_text("the account was deactivated");
-                diesel::update(orders::table)
-                    .filter(orders::account_id.eq(id.as_i64()))
-                    .filter(orders::status.eq_any(["pending", "ready"]))
-                    .set((orders::status.eq(OrderStatus::Invalid.as_str()), orders::error.eq(error)))
-                    .execute(connection)?;
-                diesel::update(authorizations::table)
-                    .filter(authorizations::account_id.eq(id.as_i64()))
-                    .filter(authorizations::status.eq(AuthorizationStatus::Pending.as_str()))
-                    .set(authorizations::status.eq(AuthorizationStatus::Deactivated.as_str()))
-                    .execute(connection)?;
-            }
             by_id(connection, id)
         })
         .await

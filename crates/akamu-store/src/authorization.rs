@@ -8,12 +8,12 @@ use akamu_proto::{
 };
 use diesel::prelude::*;
 
+use crate::account;
 use crate::account::Account;
 use crate::connection::{AnyConnection, DbResult, corrupt, insert_all};
 use crate::error::StoreError;
 use crate::schema::{accounts, authorizations, challenges};
 use crate::store::Store;
-use crate::{account, order, row_lock};
 
 /// An authorization with its challenges.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct Authorization {
     pub account: AccountId,
     /// What it is about, a wildcard as one.
     pub identifier: Identifier,
-    /// Its state.
+    /// Its state. A pending one of an account that is not valid is deactivated.
     pub status: AuthorizationStatus,
     /// When it ends.
     pub expires_at: Timestamp,
@@ -123,7 +123,6 @@ pub(crate) fn insert(
                 challenges::token.eq(challenge.token.as_ref().map(Token::as_str)),
                 challenges::status.eq(ChallengeStatus::Pending.as_str()),
                 challenges::attempt.eq(0_i16),
-                challenges::reports.eq(0_i16),
             )
         })
         .collect();
@@ -144,8 +143,6 @@ pub(crate) struct StoredAuthorization {
 pub(crate) struct QueueEntry {
     pub(crate) key_auth: Option<String>,
     pub(crate) lease_token: Option<Vec<u8>>,
-    /// How many reports were recorded.
-    pub(crate) reports: i16,
 }
 
 impl StoredAuthorization {
@@ -160,8 +157,7 @@ impl StoredAuthorization {
 
     /// Whether a validation's result may be recorded: all is as it was when it began.
     pub(crate) fn wants_result(&self, now: Timestamp) -> bool {
-        let account_is_valid = self.account.status == AccountStatus::Valid;
-        account_is_valid && self.is_unexpired(now) && self.authorization.status == AuthorizationStatus::Pending
+        self.is_unexpired(now) && self.authorization.status == AuthorizationStatus::Pending
     }
 }
 
@@ -181,7 +177,6 @@ struct Row {
     attempt: i16,
     key_auth: Option<String>,
     lease_token: Option<Vec<u8>>,
-    reports: i16,
 }
 
 fn challenge(row: &Row) -> DbResult<Challenge> {
@@ -216,20 +211,23 @@ pub(crate) fn by_id(connection: &mut AnyConnection, id: AuthorizationId) -> DbRe
             challenges::attempt,
             challenges::key_auth,
             challenges::lease_token,
-            challenges::reports,
         ))
         .load(connection)?;
     let Some(row) = rows.first() else { return Ok(None) };
     let account = account::account(&row.account)?;
+    let status = match AuthorizationStatus::from_word(&row.status).ok_or_else(|| corrupt("authorizations.status"))? {
+        AuthorizationStatus::Pending if account.status != AccountStatus::Valid => AuthorizationStatus::Deactivated,
+        status => status,
+    };
     let authorization = Authorization {
         id,
         account: account.id,
         identifier: identifier(&row.identifier_kind, &row.identifier_value)?,
-        status: AuthorizationStatus::from_word(&row.status).ok_or_else(|| corrupt("authorizations.status"))?,
+        status,
         expires_at: Timestamp::from_unix_micros(row.expires_at),
         challenges: rows.iter().map(challenge).collect::<DbResult<_>>()?,
     };
-    let entry = |it: Row| QueueEntry { key_auth: it.key_auth, lease_token: it.lease_token, reports: it.reports };
+    let entry = |it: Row| QueueEntry { key_auth: it.key_auth, lease_token: it.lease_token };
     Ok(Some(StoredAuthorization { authorization, account, queue: rows.into_iter().map(entry).collect() }))
 }
 
@@ -300,8 +298,8 @@ impl Store {
         .await
     }
 
-    /// Gives up a pending or valid authorization (RFC 8555 §7.5.2). Its unfinished orders become invalid. One in another
-    /// state is returned as it is; `None` as in [`Store::authorization`].
+    /// Gives up a pending or valid authorization (RFC 8555 §7.5.2). From then on its unfinished orders read as invalid.
+    /// One in another state is returned as it is; `None` as in [`Store::authorization`].
     ///
     /// # Errors
     /// Where the database fails.
@@ -312,17 +310,12 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<Authorization>, StoreError> {
         self.write("authorization_deactivate", move |connection| {
-            row_lock::orders_of(connection, id)?;
-            let changed = diesel::update(authorizations::table.find(id.as_octets().as_slice()))
+            diesel::update(authorizations::table.find(id.as_octets().as_slice()))
                 .filter(authorizations::account_id.eq(account.as_i64()))
                 .filter(authorizations::expires_at.gt(now.unix_micros()))
                 .filter(authorizations::status.eq_any(["pending", "valid"]))
                 .set(authorizations::status.eq(AuthorizationStatus::Deactivated.as_str()))
                 .execute(connection)?;
-            if changed == 1 {
-                let error = order::problem_text("an authorization of the order was deactivated");
-                order::settle_failed(connection, id, &error)?;
-            }
             Ok(of_account(connection, account, id, now)?.map(|it| it.authorization))
         })
         .await

@@ -11,9 +11,7 @@ use diesel::prelude::*;
 use crate::connection::{AnyConnection, DbResult, processing};
 use crate::error::StoreError;
 use crate::lease::{LeaseRequest, LeaseTerms};
-use crate::schema::{
-    authorizations, certificates, challenges, duties, order_authorizations, orders, validation_reports,
-};
+use crate::schema::{authorizations, certificates, challenges, duties, order_authorizations, orders};
 use crate::store::Store;
 
 /// Rows that a step reads, and so removes at most.
@@ -102,8 +100,6 @@ fn remove_authorizations(connection: &mut AnyConnection, ids: &[Vec<u8>], before
         .filter(is_unused())
         .select(authorizations::id)
         .load(connection)?;
-    diesel::delete(validation_reports::table.filter(validation_reports::authorization_id.eq_any(&unused)))
-        .execute(connection)?;
     diesel::delete(challenges::table.filter(challenges::authorization_id.eq_any(&unused))).execute(connection)?;
     diesel::delete(authorizations::table.filter(authorizations::id.eq_any(&unused)).filter(is_unused()))
         .execute(connection)

@@ -8,7 +8,6 @@ use crate::connection::{AnyConnection, DbResult, corrupt, processing};
 use crate::error::StoreError;
 use crate::lease::{Lease, LeaseRequest, LeaseTerms, LeaseToken};
 use crate::order::{self, Order};
-use crate::row_lock;
 use crate::schema::{accounts, authorizations, certificates, order_authorizations, orders};
 use crate::store::Store;
 
@@ -73,7 +72,7 @@ pub enum IssuanceRecorded {
     LeaseLost,
 }
 
-/// Moves a ready order to processing, where all is good at this moment. To be called with account and order taken.
+/// Moves a ready order to processing, where all is good at this moment.
 fn start(
     connection: &mut AnyConnection,
     account: AccountId,
@@ -91,7 +90,7 @@ fn start(
     let end = connection.lease_clock(now) + terms.micros();
     let changed = diesel::update(orders::table.find(id))
         .filter(orders::account_id.eq(account.as_i64()))
-        .filter(orders::status.eq(OrderStatus::Ready.as_str()))
+        .filter(orders::status.eq(OrderStatus::Pending.as_str()))
         .filter(orders::expires_at.gt(now.unix_micros()))
         .filter(exists(owner))
         .filter(not(exists(not_authorized)))
@@ -116,22 +115,14 @@ fn begin(
     terms: &LeaseTerms,
     now: Timestamp,
 ) -> DbResult<IssuanceBegun> {
-    row_lock::account(connection, account)?;
-    row_lock::order(connection, id)?;
     let started = || Lease::new(terms.token, Issuance { account, order: id, tbs: new.tbs.clone() });
     if start(connection, account, id, new, terms, now)? {
         return Ok(IssuanceBegun::Started(started()));
     }
     let Some(found) = order::by_id(connection, account, id, now)? else { return Ok(IssuanceBegun::NotFound) };
     match found.order.status {
-        OrderStatus::Ready => {
-            let error = order::problem_text("an authorization of the order is not valid any more; make a new order");
-            diesel::update(orders::table.find(id.as_octets().as_slice()))
-                .set((orders::status.eq(OrderStatus::Invalid.as_str()), orders::error.eq(error)))
-                .execute(connection)?;
-            let as_it_is = order::by_id(connection, account, id, now)?.map_or(found.order, |it| it.order);
-            Ok(IssuanceBegun::NotReady(as_it_is))
-        }
+        // It became ready in between.
+        OrderStatus::Ready if start(connection, account, id, new, terms, now)? => Ok(IssuanceBegun::Started(started())),
         // The answer to an earlier run was lost.
         OrderStatus::Processing if found.lease_token.as_deref() == Some(terms.token.as_octets()) => {
             Ok(IssuanceBegun::Started(started()))
@@ -141,7 +132,7 @@ fn begin(
             let outcome = if is_same { IssuanceBegun::Existing } else { IssuanceBegun::OtherCsr };
             Ok(outcome(found.order))
         }
-        OrderStatus::Pending | OrderStatus::Invalid => Ok(IssuanceBegun::NotReady(found.order)),
+        OrderStatus::Pending | OrderStatus::Ready | OrderStatus::Invalid => Ok(IssuanceBegun::NotReady(found.order)),
     }
 }
 
@@ -243,8 +234,7 @@ fn claim(
 }
 
 impl Store {
-    /// Moves a ready order to processing, where its account and every authorization is good at this moment. An order
-    /// whose authorization has expired or was given up becomes invalid.
+    /// Moves a ready order to processing, where its account and every authorization is good at this moment.
     ///
     /// # Errors
     /// Where the database fails.

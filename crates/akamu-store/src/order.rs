@@ -1,19 +1,23 @@
 //! Orders (RFC 8555 §7.1.3): made with their authorizations in one transaction, read with their identifiers.
+//!
+//! An order is stored as `pending` until it is finalized. Whether it is ready, or can never be, is what its
+//! authorizations, its account and the time say when it is read: nothing has to be told to it.
 
 use akamu_proto::{
-    AccountId, AuthorizationId, CertificateId, ErrorType, Identifier, OrderId, OrderStatus, Problem, Timestamp,
+    AccountId, AccountStatus, AuthorizationId, AuthorizationStatus, CertificateId, ErrorType, Identifier, OrderId,
+    OrderStatus, Problem, Timestamp,
 };
-use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel::sql_types::{BigInt, Binary, Text};
 
+use crate::account;
 use crate::account::Account;
 use crate::authorization::{self, NewAuthorization};
-use crate::connection::{AnyConnection, DbResult, corrupt, insert_all, insert_if_new};
+use crate::connection::{AnyConnection, DbResult, corrupt, insert_all};
 use crate::error::StoreError;
-use crate::schema::{accounts, authorizations, order_authorizations, orders};
+use crate::schema::{accounts, authorizations, challenges, order_authorizations, orders};
 use crate::store::Store;
-use crate::{account, row_lock};
 
 /// An order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +26,7 @@ pub struct Order {
     pub id: OrderId,
     /// Whose it is.
     pub account: AccountId,
-    /// Its state as of the reading: one that ran out of time, or whose authorization did, is invalid, with an `error`.
+    /// Its state as of the reading (§7.1.6). One that will never be valid is invalid, with an `error`.
     pub status: OrderStatus,
     /// When it ends.
     pub expires_at: Timestamp,
@@ -82,12 +86,8 @@ struct Row {
     authorization: Vec<u8>,
     identifier_kind: String,
     identifier_value: String,
+    authorization_status: String,
     authorization_expires_at: i64,
-}
-
-/// A problem of ours, as it is stored.
-pub(crate) fn problem_text(detail: &str) -> String {
-    stored_problem(&Problem { status: None, ..Problem::new(ErrorType::Unauthorized, detail) })
 }
 
 /// A problem, as it is stored.
@@ -95,33 +95,87 @@ pub(crate) fn stored_problem(problem: &Problem) -> String {
     serde_json::to_string(problem).expect("a problem is JSON")
 }
 
-/// Why time alone made an unfinished order invalid (RFC 8555 §7.1.6): its own, or that of an authorization.
-fn expiry(expires_at: Timestamp, rows: &[Row], now: Timestamp) -> Option<String> {
-    if expires_at <= now {
-        return Some(format!("the order expired at {expires_at}; make a new one"));
-    }
-    let expired = rows.iter().find(|it| it.authorization_expires_at <= now.unix_micros())?;
-    let (name, at) = (&expired.identifier_value, Timestamp::from_unix_micros(expired.authorization_expires_at));
-    Some(format!("the order's authorization for {name} expired at {at}; make a new order"))
+fn problem(error_type: ErrorType, detail: impl Into<String>) -> Problem {
+    Problem { status: None, ..Problem::new(error_type, detail) }
 }
 
-fn stored_order(id: OrderId, rows: &[Row], now: Timestamp) -> DbResult<Option<StoredOrder>> {
-    let Some(row) = rows.first() else { return Ok(None) };
-    let mut status = OrderStatus::from_word(&row.status).ok_or_else(|| corrupt("orders.status"))?;
-    let error = row.error.as_deref().map(serde_json::from_str).transpose();
-    let mut error = error.map_err(|_| corrupt("orders.error"))?;
-    let expires_at = Timestamp::from_unix_micros(row.expires_at);
-    if matches!(status, OrderStatus::Pending | OrderStatus::Ready)
-        && let Some(detail) = expiry(expires_at, rows, now)
-    {
-        status = OrderStatus::Invalid;
-        error = Some(Problem { status: None, ..Problem::new(ErrorType::Malformed, detail) });
+/// What an order is that has not been finalized.
+enum Waiting {
+    Pending,
+    Ready,
+    /// This authorization failed; its challenge knows why.
+    Failed(AuthorizationId),
+    Ended(Problem),
+}
+
+/// RFC 8555 §7.1.6. What happened is told before what time has done since.
+fn waiting(account: &Account, expires_at: Timestamp, rows: &[Row], now: Timestamp) -> DbResult<Waiting> {
+    if account.status != AccountStatus::Valid {
+        return Ok(Waiting::Ended(problem(ErrorType::Unauthorized, "the account was deactivated")));
     }
+    let mut are_valid = true;
+    for row in rows {
+        match AuthorizationStatus::from_word(&row.authorization_status) {
+            Some(AuthorizationStatus::Valid) => {}
+            Some(AuthorizationStatus::Pending) => are_valid = false,
+            Some(AuthorizationStatus::Invalid) => return authorization_id(row).map(Waiting::Failed),
+            Some(_) => {
+                let detail = "an authorization of the order was deactivated";
+                return Ok(Waiting::Ended(problem(ErrorType::Unauthorized, detail)));
+            }
+            None => return Err(corrupt("authorizations.status")),
+        }
+    }
+    if expires_at <= now {
+        let detail = format!("the order expired at {expires_at}; make a new one");
+        return Ok(Waiting::Ended(problem(ErrorType::Malformed, detail)));
+    }
+    if let Some(expired) = rows.iter().find(|it| it.authorization_expires_at <= now.unix_micros()) {
+        let (name, at) = (&expired.identifier_value, Timestamp::from_unix_micros(expired.authorization_expires_at));
+        let detail = format!("the order's authorization for {name} expired at {at}; make a new order");
+        return Ok(Waiting::Ended(problem(ErrorType::Malformed, detail)));
+    }
+    Ok(if are_valid { Waiting::Ready } else { Waiting::Pending })
+}
+
+fn authorization_id(row: &Row) -> DbResult<AuthorizationId> {
+    AuthorizationId::from_slice(&row.authorization).ok_or_else(|| corrupt("authorizations.id"))
+}
+
+/// Why an authorization failed.
+fn failure(connection: &mut AnyConnection, id: AuthorizationId) -> DbResult<Problem> {
+    let error: Option<String> = challenges::table
+        .filter(challenges::authorization_id.eq(id.as_octets().as_slice()))
+        .filter(challenges::error.is_not_null())
+        .select(challenges::error)
+        .first(connection)?;
+    error.and_then(|it| serde_json::from_str(&it).ok()).ok_or_else(|| corrupt("challenges.error"))
+}
+
+fn stored_order(
+    connection: &mut AnyConnection,
+    id: OrderId,
+    rows: &[Row],
+    now: Timestamp,
+) -> DbResult<Option<StoredOrder>> {
+    let Some(row) = rows.first() else { return Ok(None) };
+    let account = account::account(&row.account)?;
+    let expires_at = Timestamp::from_unix_micros(row.expires_at);
+    let error = row.error.as_deref().map(serde_json::from_str).transpose();
+    let error = error.map_err(|_| corrupt("orders.error"))?;
+    let (status, error) = match OrderStatus::from_word(&row.status).ok_or_else(|| corrupt("orders.status"))? {
+        OrderStatus::Pending => match waiting(&account, expires_at, rows, now)? {
+            Waiting::Pending => (OrderStatus::Pending, None),
+            Waiting::Ready => (OrderStatus::Ready, None),
+            Waiting::Failed(id) => (OrderStatus::Invalid, Some(failure(connection, id)?)),
+            Waiting::Ended(problem) => (OrderStatus::Invalid, Some(problem)),
+        },
+        status => (status, error),
+    };
     let mut identifiers = Vec::with_capacity(rows.len());
     let mut ids = Vec::with_capacity(rows.len());
     for it in rows {
-        let id = AuthorizationId::from_slice(&it.authorization).ok_or_else(|| corrupt("authorizations.id"))?;
-        ids.push(id);
+        ids.push(authorization_id(it)?);
         identifiers.push(authorization::identifier(&it.identifier_kind, &it.identifier_value)?);
     }
     let certificate = row
@@ -129,7 +183,6 @@ fn stored_order(id: OrderId, rows: &[Row], now: Timestamp) -> DbResult<Option<St
         .as_deref()
         .map(|it| CertificateId::from_slice(it).ok_or_else(|| corrupt("orders.certificate_id")))
         .transpose()?;
-    let account = account::account(&row.account)?;
     let order = Order {
         id,
         account: account.id,
@@ -144,7 +197,7 @@ fn stored_order(id: OrderId, rows: &[Row], now: Timestamp) -> DbResult<Option<St
     Ok(Some(StoredOrder { order, account, csr_digest: row.csr_digest.clone(), lease_token: row.lease_token.clone() }))
 }
 
-/// The account's order with this id, in one statement.
+/// The account's order with this id: one statement, and one more where an authorization failed.
 pub(crate) fn by_id(
     connection: &mut AnyConnection,
     account: AccountId,
@@ -169,76 +222,57 @@ pub(crate) fn by_id(
             authorizations::id,
             authorizations::identifier_kind,
             authorizations::identifier_value,
+            authorizations::status,
             authorizations::expires_at,
         ))
         .load(connection)?;
-    stored_order(id, &rows, now)
+    stored_order(connection, id, &rows, now)
 }
 
-fn order_ids(rows: &[Vec<u8>]) -> DbResult<Vec<OrderId>> {
-    rows.iter().map(|it| OrderId::from_slice(it).ok_or_else(|| corrupt("orders.id"))).collect()
+/// Inserts an order's row where its account is valid and no order has its id; tells whether it did.
+macro_rules! insert_order {
+    ($connection:expr, $new:expr, $now:expr) => {
+        diesel::insert_into(orders::table)
+            .values(
+                accounts::table
+                    .filter(accounts::id.eq($new.account.as_i64()))
+                    .filter(accounts::status.eq(AccountStatus::Valid.as_str()))
+                    .select((
+                        $new.id.as_octets().as_slice().into_sql::<Binary>(),
+                        accounts::id,
+                        OrderStatus::Pending.as_str().into_sql::<Text>(),
+                        $new.expires_at.unix_micros().into_sql::<BigInt>(),
+                        $now.unix_micros().into_sql::<BigInt>(),
+                    )),
+            )
+            .into_columns((orders::id, orders::account_id, orders::status, orders::expires_at, orders::created_at))
+            .on_conflict_do_nothing()
+            .execute($connection)
+            .map(|rows| rows == 1)
+    };
 }
 
-/// Makes each pending order of an authorization ready whose authorizations are all valid.
-///
-/// To be called after the authorization was written: an order may have been linked to it since its orders were taken.
-pub(crate) fn settle_valid(connection: &mut AnyConnection, authorization: AuthorizationId) -> DbResult<Vec<OrderId>> {
-    row_lock::orders_of(connection, authorization)?;
-    let of_authorization = order_authorizations::table
-        .filter(order_authorizations::authorization_id.eq(authorization.as_octets().as_slice()))
-        .select(order_authorizations::order_id);
-    let missing = order_authorizations::table
-        .inner_join(authorizations::table)
-        .filter(order_authorizations::order_id.eq(orders::id))
-        .filter(authorizations::status.ne("valid"));
-    let ready: Vec<Vec<u8>> = diesel::update(orders::table)
-        .filter(orders::id.eq_any(of_authorization))
-        .filter(orders::status.eq(OrderStatus::Pending.as_str()))
-        .filter(not(exists(missing)))
-        .set(orders::status.eq(OrderStatus::Ready.as_str()))
-        .returning(orders::id)
-        .load(connection)?;
-    order_ids(&ready)
-}
-
-/// Makes the pending and ready orders of an authorization invalid that will never be valid. When to be called: as
-/// [`settle_valid`].
-pub(crate) fn settle_failed(
-    connection: &mut AnyConnection,
-    authorization: AuthorizationId,
-    error: &str,
-) -> DbResult<Vec<OrderId>> {
-    row_lock::orders_of(connection, authorization)?;
-    let of_authorization = order_authorizations::table
-        .filter(order_authorizations::authorization_id.eq(authorization.as_octets().as_slice()))
-        .select(order_authorizations::order_id);
-    let failed: Vec<Vec<u8>> = diesel::update(orders::table)
-        .filter(orders::id.eq_any(of_authorization))
-        .filter(orders::status.eq_any(["pending", "ready"]))
-        .set((orders::status.eq(OrderStatus::Invalid.as_str()), orders::error.eq(error)))
-        .returning(orders::id)
-        .load(connection)?;
-    order_ids(&failed)
+fn insert(connection: &mut AnyConnection, new: &NewOrder, now: Timestamp) -> DbResult<bool> {
+    match connection {
+        AnyConnection::Postgres(it) => insert_order!(it, new, now),
+        AnyConnection::Sqlite(it) => insert_order!(it, new, now),
+    }
 }
 
 fn create(connection: &mut AnyConnection, new: &NewOrder, now: Timestamp) -> DbResult<OrderCreated> {
-    if !account::is_valid(connection, new.account)? {
-        return Ok(OrderCreated::AccountNotValid);
-    }
     let id = new.id.as_octets().as_slice();
-    let row = (
-        orders::id.eq(id),
-        orders::account_id.eq(new.account.as_i64()),
-        orders::status.eq(OrderStatus::Pending.as_str()),
-        orders::expires_at.eq(new.expires_at.unix_micros()),
-        orders::created_at.eq(now.unix_micros()),
-    );
-    if !insert_if_new!(connection, orders::table, row)? {
+    if !insert(connection, new, now)? {
         // Ours, where the answer to an earlier run was lost; else the id was drawn twice.
-        let found = by_id(connection, new.account, new.id, now)?;
-        return found.map(|it| OrderCreated::Created(it.order)).ok_or_else(|| {
-            DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, Box::new("orders.id".to_owned()))
-        });
+        if let Some(found) = by_id(connection, new.account, new.id, now)? {
+            return Ok(OrderCreated::Created(found.order));
+        }
+        let account = account::by_id(connection, new.account)?;
+        return if account.is_some_and(|it| it.status == AccountStatus::Valid) {
+            let what = Box::new("orders.id".to_owned());
+            Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, what))
+        } else {
+            Ok(OrderCreated::AccountNotValid)
+        };
     }
     authorization::insert(connection, new.account, &new.authorizations, now)?;
     let links: Vec<_> = (0_i16..)

@@ -91,22 +91,13 @@ diesel::table! {
         status -> Text,
         key_auth -> Nullable<Text>,
         attempt -> SmallInt,
-        reports -> SmallInt,
         lease_token -> Nullable<Binary>,
         lease_owner -> Nullable<Binary>,
         lease_expires_at -> Nullable<BigInt>,
         validated_at -> Nullable<BigInt>,
         error -> Nullable<Text>,
-    }
-}
-
-diesel::table! {
-    validation_reports (authorization_id, challenge_type, number) {
-        authorization_id -> Binary,
-        challenge_type -> Text,
-        number -> SmallInt,
-        recorded_at -> BigInt,
-        report -> Binary,
+        reported_at -> Nullable<BigInt>,
+        report -> Nullable<Binary>,
     }
 }
 
@@ -160,7 +151,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     authorizations,
     order_authorizations,
     challenges,
-    validation_reports,
     certificates,
     crls,
     nonce_keys,

@@ -59,9 +59,7 @@ impl Store {
     /// # Errors
     /// One line for the operator.
     pub async fn migrate(options: StoreOptions, now: Timestamp) -> Result<String, OpenError> {
-        let migrated = tokio::task::spawn_blocking(move || {
-            migration::version(&mut Self::migrated(&options, now)?)
-        });
+        let migrated = tokio::task::spawn_blocking(move || migration::version(&mut Self::migrated(&options, now)?));
         migrated.await.map_err(|error| OpenError::Unreachable { reason: error.to_string() })?
     }
 

@@ -4,18 +4,21 @@ mod claim;
 mod record;
 
 use akamu_proto::{
-    AccountId, AuthorizationId, ChallengeStatus, ChallengeType, Identifier, OrderId, Problem, Thumbprint, Timestamp,
-    Token,
+    AccountStatus, AuthorizationId, AuthorizationStatus, ChallengeStatus, ChallengeType, Problem, Thumbprint,
+    Timestamp, Token,
 };
+use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 
 use crate::authorization::{self, Authorization, Challenge};
 use crate::connection::{AnyConnection, DbResult};
 use crate::error::StoreError;
-use crate::lease::{Lease, LeaseRequest, LeaseTerms, LeaseToken};
-use crate::schema::challenges;
+use crate::lease::{Lease, LeaseRequest, LeaseTerms};
+use crate::schema::{accounts, authorizations, challenges};
 use crate::store::Store;
 use crate::{account, row_lock};
+
+diesel::alias!(challenges as others: Others);
 
 pub(crate) use claim::ClaimCursor;
 pub use claim::{ClaimLimits, RunningCounts};
@@ -27,12 +30,8 @@ const MAX_ATTEMPTS: i16 = 3;
 /// A validation to be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Validation {
-    /// Whose it is.
-    pub account: AccountId,
-    /// The authorization.
-    pub authorization: AuthorizationId,
-    /// What the client claims to control.
-    pub identifier: Identifier,
+    /// The authorization, as it was when the challenge was leased.
+    pub authorization: Authorization,
     /// The challenge's type.
     pub challenge_type: ChallengeType,
     /// The challenge's token, where the type has one.
@@ -49,12 +48,7 @@ pub struct Validation {
 #[derive(Debug)]
 pub enum ValidationBegun {
     /// The caller has the lease, and is to validate.
-    Started {
-        /// The work.
-        lease: Lease<Validation>,
-        /// The authorization as it is now.
-        authorization: Authorization,
-    },
+    Started(Lease<Validation>),
     /// The challenge waits in the database for a replica that has room.
     Queued(Authorization),
     /// Nothing was to be done: it is not pending, or another challenge of the authorization is processing.
@@ -78,13 +72,8 @@ pub enum ValidationOutcome {
 /// What came of recording a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ValidationRecorded {
-    /// Challenge, authorization and orders have moved.
-    Recorded {
-        /// The authorization as it is now.
-        authorization: Authorization,
-        /// The orders that became ready or invalid.
-        orders: Vec<OrderId>,
-    },
+    /// Challenge and authorization have moved; the authorization as it is now.
+    Recorded(Authorization),
     /// Somebody else has the lease now.
     LeaseLost,
     /// The authorization or the account is not what it was: the report is kept, and nothing else.
@@ -105,15 +94,38 @@ fn validation(
         account::thumbprints(connection, authorization.account)?
     };
     Ok(Validation {
-        account: authorization.account,
-        authorization: authorization.id,
-        identifier: authorization.identifier.clone(),
+        authorization: processing(authorization, &challenge.challenge_type, attempt),
         challenge_type: challenge.challenge_type.clone(),
         token: challenge.token.clone(),
         proof: proof.to_owned(),
         thumbprints,
         attempt,
     })
+}
+
+/// The authorization with this challenge in processing.
+fn processing(authorization: &Authorization, challenge_type: &ChallengeType, attempt: i16) -> Authorization {
+    let mut authorization = authorization.clone();
+    for challenge in &mut authorization.challenges {
+        if challenge.challenge_type == *challenge_type {
+            challenge.status = ChallengeStatus::Processing;
+            challenge.attempt = attempt;
+        }
+    }
+    authorization
+}
+
+/// A row where the authorization waits for a result and its account is valid.
+#[diesel::dsl::auto_type]
+fn wants_result<'a>(id: &'a [u8], now: i64) -> _ {
+    let is_pending: &'static str = AuthorizationStatus::Pending.as_str();
+    let is_valid: &'static str = AccountStatus::Valid.as_str();
+    authorizations::table
+        .inner_join(accounts::table)
+        .filter(authorizations::id.eq(id))
+        .filter(authorizations::status.eq(is_pending))
+        .filter(authorizations::expires_at.gt(now))
+        .filter(accounts::status.eq(is_valid))
 }
 
 /// Leases a challenge for its next attempt, which is counted here, before it is made. Tells whether the challenge was as
@@ -143,96 +155,101 @@ fn lease(
     Ok(changed == 1)
 }
 
-/// Lets a pending challenge wait until a replica claims it.
-fn queue(
+/// Moves a pending challenge to processing, where its result is wanted and no other challenge of the authorization is in
+/// processing. Its attempt, which is counted here where it has a lease; `None` where all is not so.
+fn start(
     connection: &mut AnyConnection,
-    id: AuthorizationId,
-    challenge_type: &ChallengeType,
-    proof: &str,
-) -> DbResult<bool> {
-    let changed = diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge_type.as_str())))
-        .filter(challenges::status.eq(ChallengeStatus::Pending.as_str()))
-        .set((challenges::status.eq(ChallengeStatus::Processing.as_str()), challenges::key_auth.eq(proof)))
-        .execute(connection)?;
-    Ok(changed == 1)
-}
-
-fn begin(
-    connection: &mut AnyConnection,
-    account: AccountId,
     id: AuthorizationId,
     challenge_type: &ChallengeType,
     proof: &str,
     terms: Option<&LeaseTerms>,
     now: Timestamp,
+) -> DbResult<Option<i16>> {
+    let id = id.as_octets().as_slice();
+    let pending = || {
+        let busy = others
+            .filter(others.field(challenges::authorization_id).eq(id))
+            .filter(others.field(challenges::status).eq(ChallengeStatus::Processing.as_str()));
+        challenges::table
+            .find((id, challenge_type.as_str()))
+            .filter(challenges::status.eq(ChallengeStatus::Pending.as_str()))
+            .filter(exists(wants_result(id, now.unix_micros())))
+            .filter(not(exists(busy)))
+    };
+    let to_processing = (challenges::status.eq(ChallengeStatus::Processing.as_str()), challenges::key_auth.eq(proof));
+    let Some(terms) = terms else {
+        let queued = diesel::update(pending()).set(to_processing).returning(challenges::attempt);
+        return queued.get_result(connection).optional();
+    };
+    let end = connection.lease_clock(now) + terms.micros();
+    diesel::update(pending())
+        .set((
+            to_processing,
+            challenges::attempt.eq(challenges::attempt + 1_i16),
+            challenges::lease_token.eq(terms.token.as_octets()),
+            challenges::lease_owner.eq(terms.owner()),
+            challenges::lease_expires_at.eq(end.nullable()),
+        ))
+        .returning(challenges::attempt)
+        .get_result(connection)
+        .optional()
+}
+
+fn begin(
+    connection: &mut AnyConnection,
+    read: &Authorization,
+    challenge_type: &ChallengeType,
+    proof: &str,
+    terms: Option<&LeaseTerms>,
+    now: Timestamp,
 ) -> DbResult<ValidationBegun> {
-    row_lock::authorization(connection, id)?;
-    let Some(found) = authorization::of_account(connection, account, id, now)? else {
+    let challenge = read.challenges.iter().find(|it| it.challenge_type == *challenge_type);
+    let Some(challenge) = challenge else { return Ok(ValidationBegun::NotFound) };
+    row_lock::authorization(connection, read.id)?;
+    if let Some(attempt) = start(connection, read.id, challenge_type, proof, terms, now)? {
+        let authorization = processing(read, challenge_type, attempt);
+        let Some(terms) = terms else { return Ok(ValidationBegun::Queued(authorization)) };
+        let subject = validation(connection, &authorization, challenge, proof, attempt)?;
+        return Ok(ValidationBegun::Started(Lease::new(terms.token, subject)));
+    }
+    let Some(found) = authorization::of_account(connection, read.account, read.id, now)? else {
         return Ok(ValidationBegun::NotFound);
     };
     let Some((challenge, entry)) = found.challenge(challenge_type) else { return Ok(ValidationBegun::NotFound) };
-    let is_ours = |token: LeaseToken| entry.lease_token.as_deref() == Some(token.as_octets());
-    if let Some(terms) = terms
-        && challenge.status == ChallengeStatus::Processing
-        && is_ours(terms.token)
-    {
+    match terms {
         // The answer to an earlier run was lost.
-        let subject = validation(connection, &found.authorization, challenge, proof, challenge.attempt)?;
-        let lease = Lease::new(terms.token, subject);
-        return Ok(ValidationBegun::Started { lease, authorization: found.authorization });
-    }
-    // One challenge at a time: while one is processing, the others wait.
-    let is_idle = found.authorization.challenges.iter().all(|it| it.status != ChallengeStatus::Processing);
-    if !found.wants_result(now) || !is_idle || challenge.status != ChallengeStatus::Pending {
-        return Ok(ValidationBegun::Unchanged(found.authorization));
-    }
-    let has_begun = match terms {
-        Some(terms) => lease(connection, id, challenge, proof, terms, now)?,
-        None => queue(connection, id, challenge_type, proof)?,
-    };
-    if !has_begun {
-        return Ok(ValidationBegun::Unchanged(found.authorization));
-    }
-    let lease = match terms {
-        Some(terms) => {
-            let subject = validation(connection, &found.authorization, challenge, proof, challenge.attempt + 1)?;
-            Some(Lease::new(terms.token, subject))
+        Some(terms)
+            if challenge.status == ChallengeStatus::Processing
+                && entry.lease_token.as_deref() == Some(terms.token.as_octets()) =>
+        {
+            let subject = validation(connection, &found.authorization, challenge, proof, challenge.attempt)?;
+            Ok(ValidationBegun::Started(Lease::new(terms.token, subject)))
         }
-        None => None,
-    };
-    let mut authorization = found.authorization;
-    for challenge in &mut authorization.challenges {
-        if challenge.challenge_type == *challenge_type {
-            challenge.status = ChallengeStatus::Processing;
-            challenge.attempt += i16::from(lease.is_some());
-        }
+        // One challenge at a time, and each once: it is not pending, or another one is processing, or all is over.
+        _ => Ok(ValidationBegun::Unchanged(found.authorization)),
     }
-    Ok(match lease {
-        Some(lease) => ValidationBegun::Started { lease, authorization },
-        None => ValidationBegun::Queued(authorization),
-    })
 }
 
 impl Store {
-    /// Moves a pending challenge to processing (RFC 8555 §7.5.1). With `lease` the caller is to validate; without, the
-    /// challenge waits to be claimed. `proof` is what the client must show, as of now: the key authorization, or for
-    /// dns-persist-01 the account's URL.
+    /// Moves a pending challenge of `authorization`, which the caller has read, to processing (RFC 8555 §7.5.1). With
+    /// `lease` the caller is to validate; without, the challenge waits to be claimed. `proof` is what the client must
+    /// show, as of now: the key authorization, or for dns-persist-01 the account's URL.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn validation_begin(
         &self,
-        account: AccountId,
-        id: AuthorizationId,
+        authorization: &Authorization,
         challenge_type: &ChallengeType,
         proof: &str,
         lease: Option<LeaseRequest>,
         now: Timestamp,
     ) -> Result<ValidationBegun, StoreError> {
-        let (challenge_type, proof) = (challenge_type.clone(), proof.to_owned());
+        let (authorization, challenge_type) = (authorization.clone(), challenge_type.clone());
+        let proof = proof.to_owned();
         let terms = lease.map(|it| self.lease_terms(it));
         self.write("validation_begin", move |connection| {
-            begin(connection, account, id, &challenge_type, &proof, terms.as_ref(), now)
+            begin(connection, &authorization, &challenge_type, &proof, terms.as_ref(), now)
         })
         .await
     }
@@ -244,7 +261,7 @@ impl Store {
     pub async fn validation_release(&self, lease: Lease<Validation>) -> Result<(), StoreError> {
         self.write("validation_release", move |connection| {
             let Validation { authorization, challenge_type, .. } = lease.subject();
-            let key = (authorization.as_octets().as_slice(), challenge_type.as_str());
+            let key = (authorization.id.as_octets().as_slice(), challenge_type.as_str());
             diesel::update(challenges::table.find(key))
                 .filter(challenges::status.eq(ChallengeStatus::Processing.as_str()))
                 .filter(challenges::lease_token.eq(lease.token().as_octets()))

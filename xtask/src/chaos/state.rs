@@ -21,7 +21,7 @@ const TWICE: &str = "SELECT (SELECT count(*) FROM certificates) - (SELECT count(
 /// Orders that are further than what they rest on.
 const UNFOUNDED: &str = "SELECT count(*) FROM orders WHERE (status = 'valid') <> (certificate_id IS NOT NULL) \
     OR status = 'valid' AND NOT EXISTS (SELECT 1 FROM certificates WHERE certificates.order_id = orders.id) \
-    OR status IN ('ready', 'processing', 'valid') AND EXISTS (SELECT 1 FROM order_authorizations \
+    OR status IN ('processing', 'valid') AND EXISTS (SELECT 1 FROM order_authorizations \
         JOIN authorizations ON authorizations.id = authorization_id \
         WHERE order_id = orders.id AND authorizations.status <> 'valid')";
 

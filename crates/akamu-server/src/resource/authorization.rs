@@ -78,18 +78,22 @@ pub(crate) async fn show_or_deactivate(
             return Err(AcmeError::StatusNotAllowed);
         }
         let deactivated = app.store.authorization_deactivate(account.id, id, app.clock.now()).await?;
-        app.holds.wake(id);
+        app.holds.wake(id, None);
         return Ok(answer(&app, &deactivated.ok_or(AcmeError::NotFound)?));
     }
     let read = async || app.store.authorization(account.id, id, app.clock.now()).await?.ok_or(AcmeError::NotFound);
     if is_processing(&authorization)
-        && let Some(held) = app.holds.hold(account.id, vec![id])
+        && let Some(mut held) = app.holds.hold(account.id, vec![id])
     {
-        let changed = held.changed();
-        authorization = read().await?;
-        if is_processing(&authorization) {
-            app.wait_for(changed).await;
+        // One that does not run here may have been decided since it was read.
+        if !app.validations.run_all(&[id]) {
             authorization = read().await?;
+        }
+        if is_processing(&authorization) {
+            authorization = match app.wait_for(&mut held).await {
+                Some(recorded) => Arc::unwrap_or_clone(recorded),
+                None => read().await?,
+            };
         }
     }
     tracing::Span::current().record("identifiers", authorization.identifier.value());

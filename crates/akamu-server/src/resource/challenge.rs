@@ -57,7 +57,6 @@ pub(crate) async fn post(
     Path((_, challenge_type)): Path<(String, String)>,
     ByOwner { account, object: authorization, payload }: ByOwner<Authorization, Answer>,
 ) -> Result<Response, AcmeError> {
-    let id = authorization.id;
     let challenge_type = ChallengeType::new(challenge_type);
     let now = app.clock.now();
     tracing::Span::current().record("identifiers", authorization.identifier.value());
@@ -73,8 +72,9 @@ pub(crate) async fn post(
     };
     let permit = app.validations.permit(account.id, &authorization.identifier);
     let lease = permit.as_ref().map(|_| app.validations.lease());
-    match app.store.validation_begin(account.id, id, &challenge_type, &proof, lease, now).await? {
-        ValidationBegun::Started { lease, authorization } => {
+    match app.store.validation_begin(&authorization, &challenge_type, &proof, lease, now).await? {
+        ValidationBegun::Started(lease) => {
+            let authorization = lease.subject().authorization.clone();
             if let Some(permit) = permit {
                 app.validations.spawn(lease, permit);
             }

@@ -129,14 +129,16 @@ pub(crate) async fn show(
     if waits(&order)
         && let processing = app.processing_among(&order.authorizations).await?
         && !processing.is_empty()
-        && let Some(held) = app.holds.hold(account.id, processing)
+        && let Some(mut held) = app.holds.hold(account.id, processing.clone())
     {
-        let changed = held.changed();
-        order = read().await?;
+        // One that does not run here may have been decided since it was looked for.
+        let run_here = app.validations.run_all(&processing);
+        if !run_here {
+            order = read().await?;
+        }
         if waits(&order) {
-            // One that ended since the reading is recorded: there is nothing to wait for, but something to read.
-            if !app.processing_among(&order.authorizations).await?.is_empty() {
-                app.wait_for(changed).await;
+            if run_here || !app.processing_among(&order.authorizations).await?.is_empty() {
+                app.wait_for(&mut held).await;
             }
             order = read().await?;
         }

@@ -173,7 +173,7 @@ async fn slow_clients_are_counted() {
 
 async fn a_certificate_takes_few_statements(database: Database) {
     // PostgreSQL redeems a nonce with each POST, and locks what it decides on.
-    let most = if matches!(database, Database::Postgres(_)) { 36.0 } else { 23.0 };
+    let most = if matches!(database, Database::Postgres(_)) { 24.0 } else { 16.0 };
     let server = database.server_with(ADMIN).await;
     let client = server.registered().await;
     server.name_here("few.test");

@@ -237,7 +237,6 @@ pub(super) fn free(
         .filter(challenges::lease_token.eq(&entry.lease_token).or(challenges::lease_token.is_null()))
         .set((
             challenges::status.eq("pending"),
-            challenges::reports.eq(entry.reports),
             challenges::lease_token.eq(None::<Vec<u8>>),
             challenges::lease_owner.eq(None::<Vec<u8>>),
             challenges::lease_expires_at.eq(None::<i64>),
@@ -246,14 +245,13 @@ pub(super) fn free(
     Ok(changed == 1)
 }
 
-/// Fails a challenge that three attempts did not finish. In a transaction of its own, because orders are taken before
-/// challenges.
+/// Fails a challenge that three attempts did not finish. In a transaction of its own, because authorizations are taken
+/// before challenges.
 fn abandon(connection: &mut AnyConnection, id: AuthorizationId, challenge_type: &ChallengeType) -> DbResult<()> {
     let detail =
         format!("the validation was begun {MAX_ATTEMPTS} times and not finished by this server; make a new order");
     let problem = Problem { status: None, ..Problem::new(ErrorType::ServerInternal, detail) };
     let error = order::stored_problem(&problem);
-    row_lock::orders_of(connection, id)?;
     row_lock::authorization(connection, id)?;
     let changed = diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge_type.as_str())))
         .filter(challenges::status.eq(processing()))
@@ -270,7 +268,6 @@ fn abandon(connection: &mut AnyConnection, id: AuthorizationId, challenge_type: 
             .filter(authorizations::status.eq("pending"))
             .set(authorizations::status.eq("invalid"))
             .execute(connection)?;
-        order::settle_failed(connection, id, &error)?;
     }
     Ok(())
 }

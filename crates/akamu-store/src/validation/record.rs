@@ -1,22 +1,21 @@
-//! Records a result, once, and moves challenge, authorization and orders together.
+//! Records a result, once, and moves challenge and authorization together.
 
-use akamu_proto::{AuthorizationId, AuthorizationStatus, ChallengeStatus, ChallengeType, OrderId, Timestamp};
+use akamu_proto::{AuthorizationId, AuthorizationStatus, ChallengeStatus, ChallengeType, Timestamp};
+use diesel::dsl::exists;
 use diesel::prelude::*;
 
 use super::claim::free;
-use super::{Validation, ValidationOutcome, ValidationRecorded};
-use crate::authorization::{self, Authorization, QueueEntry};
+use super::{Validation, ValidationOutcome, ValidationRecorded, wants_result};
+use crate::authorization::{self, Authorization};
 use crate::connection::{AnyConnection, DbResult};
 use crate::error::StoreError;
 use crate::lease::{Lease, LeaseToken};
-use crate::schema::{authorizations, challenges, validation_reports};
+use crate::schema::{authorizations, challenges};
 use crate::store::Store;
 use crate::{order, row_lock};
 
 /// The most octets of a report that are kept.
 pub const MAX_REPORT_OCTETS: usize = 16 * 1024;
-/// Reports kept of one challenge.
-const REPORTS: i16 = 5;
 
 /// A validation's report.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +27,7 @@ pub struct StoredReport {
 }
 
 impl Store {
-    /// Records a validation's result and its report (its first [`MAX_REPORT_OCTETS`]; the last five of a challenge are
-    /// kept).
+    /// Records a validation's result and its report (its first [`MAX_REPORT_OCTETS`]).
     ///
     /// # Errors
     /// Where the database fails; then the lease expires, and somebody validates again.
@@ -47,26 +45,24 @@ impl Store {
         .await
     }
 
-    /// The reports that are kept of a challenge, the newest first.
+    /// The report of a challenge's last attempt that came to an end.
     ///
     /// # Errors
     /// Where the database fails.
-    pub async fn validation_reports(
+    pub async fn validation_report(
         &self,
         id: AuthorizationId,
         challenge_type: &ChallengeType,
-    ) -> Result<Vec<StoredReport>, StoreError> {
+    ) -> Result<Option<StoredReport>, StoreError> {
         let challenge_type = challenge_type.clone();
-        self.select("validation_reports", move |connection| {
-            let rows: Vec<(i64, Vec<u8>)> = validation_reports::table
-                .filter(validation_reports::authorization_id.eq(id.as_octets().as_slice()))
-                .filter(validation_reports::challenge_type.eq(challenge_type.as_str()))
-                .order(validation_reports::number.desc())
-                .select((validation_reports::recorded_at, validation_reports::report))
-                .load(connection)?;
-            let report =
-                |(recorded_at, octets)| StoredReport { recorded_at: Timestamp::from_unix_micros(recorded_at), octets };
-            Ok(rows.into_iter().map(report).collect())
+        self.select("validation_report", move |connection| {
+            let row: Option<(Option<i64>, Option<Vec<u8>>)> = challenges::table
+                .find((id.as_octets().as_slice(), challenge_type.as_str()))
+                .select((challenges::reported_at, challenges::report))
+                .first(connection)
+                .optional()?;
+            let Some((Some(reported_at), Some(octets))) = row else { return Ok(None) };
+            Ok(Some(StoredReport { recorded_at: Timestamp::from_unix_micros(reported_at), octets }))
         })
         .await
     }
@@ -80,10 +76,11 @@ fn record(
     report: &[u8],
     now: Timestamp,
 ) -> DbResult<ValidationRecorded> {
-    let (id, challenge_type) = (validation.authorization, &validation.challenge_type);
-    row_lock::account(connection, validation.account)?;
-    row_lock::orders_of(connection, id)?;
+    let (id, challenge_type) = (validation.authorization.id, &validation.challenge_type);
     row_lock::authorization(connection, id)?;
+    if let Some(authorization) = settle(connection, validation, token, outcome, report, now)? {
+        return Ok(ValidationRecorded::Recorded(authorization));
+    }
     let Some(found) = authorization::by_id(connection, id)? else { return Ok(ValidationRecorded::LeaseLost) };
     let Some((challenge, entry)) = found.challenge(challenge_type) else { return Ok(ValidationRecorded::LeaseLost) };
     if entry.lease_token.as_deref() != Some(token.as_octets()) {
@@ -91,35 +88,28 @@ fn record(
     }
     if challenge.status != ChallengeStatus::Processing {
         // The answer to an earlier run was lost: the token stays with the result.
-        return Ok(ValidationRecorded::Recorded { authorization: found.authorization, orders: Vec::new() });
+        return Ok(ValidationRecorded::Recorded(found.authorization));
     }
-    let number = entry.reports;
-    let after = QueueEntry { reports: number + 1, ..entry.clone() };
-    if !found.wants_result(now) {
-        if !free(connection, id, challenge_type, &after)? {
-            return Ok(ValidationRecorded::LeaseLost);
-        }
-        keep_report(connection, validation, number, report, now)?;
-        return Ok(ValidationRecorded::NoLongerWanted);
-    }
-    let mut authorization = found.authorization;
-    let Some(orders) = settle(connection, &mut authorization, challenge_type, &after, outcome, now)? else {
+    if !free(connection, id, challenge_type, entry)? {
         return Ok(ValidationRecorded::LeaseLost);
-    };
-    keep_report(connection, validation, number, report, now)?;
-    Ok(ValidationRecorded::Recorded { authorization, orders })
+    }
+    diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge_type.as_str())))
+        .set((challenges::reported_at.eq(now.unix_micros()), challenges::report.eq(report)))
+        .execute(connection)?;
+    Ok(ValidationRecorded::NoLongerWanted)
 }
 
-/// Moves challenge, authorization and orders, in the database and in `authorization`. `None` where another has leased
-/// the challenge since it was read: a claim takes the challenge's row alone.
+/// Moves challenge and authorization, where the lease still holds and the result is wanted: the authorization as it is
+/// then. A claim takes the challenge's row alone, so that is where the lease is asked for.
 fn settle(
     connection: &mut AnyConnection,
-    authorization: &mut Authorization,
-    challenge_type: &ChallengeType,
-    after: &QueueEntry,
+    validation: &Validation,
+    token: LeaseToken,
     outcome: &ValidationOutcome,
+    report: &[u8],
     now: Timestamp,
-) -> DbResult<Option<Vec<OrderId>>> {
+) -> DbResult<Option<Authorization>> {
+    let mut authorization = validation.authorization.clone();
     let (challenge_status, validated_at, error) = match outcome {
         ValidationOutcome::Valid { expires_no_later_than } => {
             authorization.status = AuthorizationStatus::Valid;
@@ -132,62 +122,35 @@ fn settle(
             (ChallengeStatus::Invalid, None, Some(problem))
         }
     };
-    for challenge in authorization.challenges.iter_mut().filter(|it| it.challenge_type == *challenge_type) {
-        challenge.status = challenge_status;
-        challenge.validated_at = validated_at;
-        challenge.error = error.cloned();
+    for challenge in &mut authorization.challenges {
+        if challenge.challenge_type == validation.challenge_type {
+            challenge.status = challenge_status;
+            challenge.validated_at = validated_at;
+            challenge.error = error.cloned();
+        }
     }
-    let error = error.map(order::stored_problem);
-    let id = authorization.id;
-    let changed = diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge_type.as_str())))
+    let id = authorization.id.as_octets().as_slice();
+    let changed = diesel::update(challenges::table.find((id, validation.challenge_type.as_str())))
         .filter(challenges::status.eq(ChallengeStatus::Processing.as_str()))
-        .filter(challenges::lease_token.eq(&after.lease_token))
+        .filter(challenges::lease_token.eq(token.as_octets()))
+        .filter(exists(wants_result(id, now.unix_micros())))
         .set((
             challenges::status.eq(challenge_status.as_str()),
             challenges::validated_at.eq(validated_at.map(Timestamp::unix_micros)),
-            challenges::error.eq(&error),
-            challenges::reports.eq(after.reports),
+            challenges::error.eq(error.map(order::stored_problem)),
             challenges::lease_expires_at.eq(None::<i64>),
+            challenges::reported_at.eq(now.unix_micros()),
+            challenges::report.eq(report),
         ))
         .execute(connection)?;
     if changed == 0 {
         return Ok(None);
     }
-    diesel::update(authorizations::table.find(id.as_octets().as_slice()))
+    diesel::update(authorizations::table.find(id))
         .set((
             authorizations::status.eq(authorization.status.as_str()),
             authorizations::expires_at.eq(authorization.expires_at.unix_micros()),
         ))
         .execute(connection)?;
-    match error {
-        None => order::settle_valid(connection, id).map(Some),
-        Some(error) => order::settle_failed(connection, id, &error).map(Some),
-    }
-}
-
-fn keep_report(
-    connection: &mut AnyConnection,
-    validation: &Validation,
-    number: i16,
-    report: &[u8],
-    now: Timestamp,
-) -> DbResult<()> {
-    let (id, challenge_type) = (validation.authorization.as_octets().as_slice(), validation.challenge_type.as_str());
-    diesel::insert_into(validation_reports::table)
-        .values((
-            validation_reports::authorization_id.eq(id),
-            validation_reports::challenge_type.eq(challenge_type),
-            validation_reports::number.eq(number),
-            validation_reports::recorded_at.eq(now.unix_micros()),
-            validation_reports::report.eq(report),
-        ))
-        .execute(connection)?;
-    if number >= REPORTS {
-        diesel::delete(validation_reports::table)
-            .filter(validation_reports::authorization_id.eq(id))
-            .filter(validation_reports::challenge_type.eq(challenge_type))
-            .filter(validation_reports::number.le(number - REPORTS))
-            .execute(connection)?;
-    }
-    Ok(())
+    Ok(Some(authorization))
 }

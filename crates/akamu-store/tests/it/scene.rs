@@ -108,13 +108,14 @@ pub(crate) async fn begin_as(
     lease: Option<LeaseRequest>,
     now: Timestamp,
 ) -> ValidationBegun {
-    store.validation_begin(account, id, challenge_type, "token.thumbprint", lease, now).await.unwrap()
+    let Some(read) = store.authorization(account, id, now).await.unwrap() else { return ValidationBegun::NotFound };
+    store.validation_begin(&read, challenge_type, "token.thumbprint", lease, now).await.unwrap()
 }
 
 /// Begins an authorization's http-01 validation.
 pub(crate) async fn begin(store: &Store, account: AccountId, id: AuthorizationId) -> Lease<Validation> {
     match begin_as(store, account, id, &ChallengeType::HTTP_01, Some(lease()), NOW).await {
-        ValidationBegun::Started { lease, .. } => lease,
+        ValidationBegun::Started(lease) => lease,
         other => panic!("{other:?}"),
     }
 }
@@ -139,7 +140,7 @@ pub(crate) async fn ready_order(store: &Store, account: AccountId, names: &[&str
     for id in &order.authorizations {
         let lease = begin(store, account, *id).await;
         let recorded = record(store, lease, VALID).await;
-        assert!(matches!(recorded, ValidationRecorded::Recorded { .. }), "{recorded:?}");
+        assert!(matches!(recorded, ValidationRecorded::Recorded(_)), "{recorded:?}");
     }
     reread(store, &order).await
 }

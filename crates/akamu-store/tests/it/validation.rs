@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use akamu_proto::{AuthorizationStatus, ChallengeStatus, ChallengeType, ErrorType, OrderStatus};
 use akamu_store::{
-    Authorization, ClaimLimits, MAX_REPORT_OCTETS, RunningCounts, ValidationBegun, ValidationOutcome,
+    Authorization, ClaimLimits, MAX_REPORT_OCTETS, RunningCounts, StoredReport, ValidationBegun, ValidationOutcome,
     ValidationRecorded,
 };
 
-use crate::database::{Database, NOW, Place, hex, on_both_databases, until_blocked};
+use crate::database::{NOW, on_both_databases, until_blocked};
 use crate::scene::{
     self, DAY, LEASE, NO_LIMITS, VALID, account, begin, begin_as, enqueue, key, lease, new_account, record, reread,
 };
@@ -24,23 +24,24 @@ on_both_databases! {
         let order = scene::order(store, owner, &["a.example", "b.example"]).await;
         let first = begin(store, owner, order.authorizations[0]).await;
         let subject = first.subject();
-        assert_eq!((subject.account, subject.authorization, subject.attempt), (owner, order.authorizations[0], 1));
+        assert_eq!(
+            (subject.authorization.account, subject.authorization.id, subject.attempt),
+            (owner, order.authorizations[0], 1)
+        );
         assert_eq!((&subject.challenge_type, subject.proof.as_str()), (&ChallengeType::HTTP_01, "token.thumbprint"));
         assert!(subject.token.is_some() && subject.thumbprints.is_empty());
         let while_running = store.authorization(owner, order.authorizations[0], NOW).await.unwrap().unwrap();
         assert_eq!(while_running.status, AuthorizationStatus::Pending);
         assert_eq!(status_of(&while_running, &ChallengeType::HTTP_01), ChallengeStatus::Processing);
 
-        let ValidationRecorded::Recorded { authorization, orders } = record(store, first, VALID).await else { panic!() };
-        assert_eq!(orders, []);
+        let ValidationRecorded::Recorded(authorization) = record(store, first, VALID).await else { panic!() };
         assert_eq!(store.authorization(owner, authorization.id, NOW).await.unwrap(), Some(authorization.clone()));
         assert_eq!(authorization.status, AuthorizationStatus::Valid);
         assert_eq!(authorization.challenges[0].validated_at, Some(NOW));
         assert_eq!(reread(store, &order).await.status, OrderStatus::Pending);
 
         let second = begin(store, owner, order.authorizations[1]).await;
-        let ValidationRecorded::Recorded { orders, .. } = record(store, second, VALID).await else { panic!() };
-        assert_eq!(orders, [order.id]);
+        assert!(matches!(record(store, second, VALID).await, ValidationRecorded::Recorded(_)));
         assert_eq!(reread(store, &order).await.status, OrderStatus::Ready);
     }
 
@@ -51,8 +52,7 @@ on_both_databases! {
         let lease = begin(store, owner, order.authorizations[1]).await;
         let problem = scene::problem("192.0.2.1: connection refused");
         let recorded = record(store, lease, ValidationOutcome::Invalid(problem.clone())).await;
-        let ValidationRecorded::Recorded { authorization, orders } = recorded else { panic!() };
-        assert_eq!(orders, [order.id]);
+        let ValidationRecorded::Recorded(authorization) = recorded else { panic!() };
         assert_eq!(authorization.status, AuthorizationStatus::Invalid);
         assert_eq!(authorization.challenges[0].status, ChallengeStatus::Invalid);
         assert_eq!(authorization.challenges[0].error, Some(problem.clone()));
@@ -100,7 +100,7 @@ on_both_databases! {
         store.account_change_key(new.id, &new.thumbprint, &jwk, &b, NOW).await.unwrap();
         let id = scene::order(store, new.id, &["a.example"]).await.authorizations[0];
         let begun = begin_as(store, new.id, id, &ChallengeType::DNS_PERSIST_01, Some(lease()), NOW).await;
-        let ValidationBegun::Started { lease, .. } = begun else { panic!() };
+        let ValidationBegun::Started(lease) = begun else { panic!() };
         assert_eq!(lease.subject().thumbprints, [b, new.thumbprint]);
     }
 
@@ -115,7 +115,7 @@ on_both_databases! {
         ] {
             let lease = begin(store, owner, id).await;
             let outcome = ValidationOutcome::Valid { expires_no_later_than: Some(limit) };
-            let ValidationRecorded::Recorded { authorization, .. } = record(store, lease, outcome).await else { panic!() };
+            let ValidationRecorded::Recorded(authorization) = record(store, lease, outcome).await else { panic!() };
             assert_eq!(authorization.expires_at, expect);
             assert_eq!(store.authorization(owner, id, NOW).await.unwrap().unwrap().expires_at, expect);
         }
@@ -132,8 +132,8 @@ on_both_databases! {
         let recorded = store.validation_record(expired, VALID, b"late", NOW.plus(DAY)).await.unwrap();
         assert_eq!(recorded, ValidationRecorded::NoLongerWanted);
         for (id, report) in order.authorizations.iter().zip([&b"report"[..], b"late"]) {
-            let reports = store.validation_reports(*id, &ChallengeType::HTTP_01).await.unwrap();
-            assert_eq!(reports[0].octets, report);
+            let kept = store.validation_report(*id, &ChallengeType::HTTP_01).await.unwrap();
+            assert_eq!(kept.unwrap().octets, report);
         }
         let (other, later) = database.another_replica(LEASE * 2).await;
         assert!(other.validations_claim(lease(), NO_LIMITS, later).await.unwrap().is_empty());
@@ -149,14 +149,17 @@ on_both_databases! {
         let mut claimed = other.validations_claim(lease(), NO_LIMITS, later).await.unwrap();
         assert_eq!(claimed.len(), 1);
         let claimed = claimed.remove(0);
-        assert_eq!(claimed.subject(), &akamu_store::Validation { attempt: 2, ..lost.subject().clone() });
+        let (first, second) = (lost.subject().clone(), claimed.subject().clone());
+        assert_eq!(second.authorization.challenges[0].attempt, 2);
+        let authorization = second.authorization.clone();
+        assert_eq!(second, akamu_store::Validation { attempt: 2, authorization, ..first });
         assert!(other.validations_claim(lease(), NO_LIMITS, later).await.unwrap().is_empty(), "it is held again");
 
         let failed = ValidationOutcome::Invalid(scene::problem("too slow"));
         assert_eq!(record(store, lost, failed).await, ValidationRecorded::LeaseLost);
         assert_eq!(reread(store, &order).await.status, OrderStatus::Pending);
         let recorded = other.validation_record(claimed, VALID, b"", later).await.unwrap();
-        assert!(matches!(recorded, ValidationRecorded::Recorded { .. }), "{recorded:?}");
+        assert!(matches!(recorded, ValidationRecorded::Recorded(_)), "{recorded:?}");
         assert_eq!(reread(store, &order).await.status, OrderStatus::Ready);
     }
 
@@ -167,7 +170,7 @@ on_both_databases! {
         let slow = begin(store, owner, order.authorizations[0]).await;
         let (other, later) = database.another_replica(LEASE * 2).await;
         let recorded = other.validation_record(slow, VALID, b"", later).await.unwrap();
-        assert!(matches!(recorded, ValidationRecorded::Recorded { .. }), "{recorded:?}");
+        assert!(matches!(recorded, ValidationRecorded::Recorded(_)), "{recorded:?}");
     }
 
     async fn a_lease_given_back_is_not_counted(database) {
@@ -217,7 +220,7 @@ on_both_databases! {
         let claim = async |total, for_account| {
             let limits = ClaimLimits { total, for_account, ..NO_LIMITS };
             let claimed = store.validations_claim(lease(), limits, NOW).await.unwrap();
-            claimed.iter().map(|it| it.subject().account).collect::<Vec<_>>()
+            claimed.iter().map(|it| it.subject().authorization.account).collect::<Vec<_>>()
         };
         assert_eq!(claim(2, 100).await, accounts[..2]);
         // The next claim goes on where this one ended.
@@ -264,7 +267,7 @@ on_both_databases! {
             let running = RunningCounts { by_account: [(accounts[0], running)].into(), ..RunningCounts::default() };
             let limits = ClaimLimits { total, for_account: 2, running, ..NO_LIMITS };
             let claimed = store.validations_claim(lease(), limits, NOW).await.unwrap();
-            claimed.iter().map(|it| it.subject().account).collect::<Vec<_>>()
+            claimed.iter().map(|it| it.subject().authorization.account).collect::<Vec<_>>()
         };
         assert_eq!(claim(1, 2).await, [accounts[1]], "the other has no more to come");
         assert_eq!(claim(100, 1).await, [accounts[0], accounts[1], accounts[1]]);
@@ -287,11 +290,11 @@ on_both_databases! {
             .collect();
         let mut claimed = Vec::new();
         for task in tasks {
-            claimed.extend(task.await.unwrap().iter().map(|it| it.subject().authorization));
+            claimed.extend(task.await.unwrap().iter().map(|it| it.subject().authorization.id));
         }
         // What one replica was claiming another leaves to it, so some may wait for the next claim.
         claimed.extend(
-            store.validations_claim(lease(), NO_LIMITS, NOW).await.unwrap().iter().map(|it| it.subject().authorization),
+            store.validations_claim(lease(), NO_LIMITS, NOW).await.unwrap().iter().map(|it| it.subject().authorization.id),
         );
         assert_eq!(claimed.len(), 10, "each is claimed by one");
         claimed.sort();
@@ -320,25 +323,28 @@ on_both_databases! {
         assert_eq!(database.raw().number(queue), 0);
     }
 
-    async fn the_last_five_reports_are_kept(database) {
+    async fn the_report_of_the_last_attempt_is_kept(database) {
         let store = &database.store;
         let owner = account(store).await;
         let id = scene::order(store, owner, &["a.example"]).await.authorizations[0];
+        let report = async || store.validation_report(id, &ChallengeType::HTTP_01).await.unwrap();
+        assert_eq!(report().await, None);
         let mut raw = database.raw();
-        for number in 0..7_u8 {
+        for number in 0..2_u8 {
             let lease = begin(store, owner, id).await;
-            let report = vec![number; MAX_REPORT_OCTETS + 1];
-            // A result that nobody wants keeps its report, and so does the next.
+            // A result that nobody wants keeps its report.
             raw.execute("UPDATE authorizations SET status = 'deactivated'").unwrap();
-            let recorded = store.validation_record(lease, VALID, &report, NOW.plus(LEASE)).await.unwrap();
+            let octets = vec![number; MAX_REPORT_OCTETS + 1];
+            let recorded = store.validation_record(lease, VALID, &octets, NOW.plus(LEASE)).await.unwrap();
             assert_eq!(recorded, ValidationRecorded::NoLongerWanted);
+            let octets = octets[1..].to_vec();
+            assert_eq!(report().await, Some(StoredReport { recorded_at: NOW.plus(LEASE), octets }));
             raw.execute("UPDATE authorizations SET status = 'pending'; UPDATE challenges SET attempt = 0").unwrap();
         }
-        let reports = store.validation_reports(id, &ChallengeType::HTTP_01).await.unwrap();
-        assert_eq!(reports.iter().map(|it| it.octets[0]).collect::<Vec<_>>(), [6, 5, 4, 3, 2]);
-        assert!(reports.iter().all(|it| it.octets.len() == MAX_REPORT_OCTETS && it.recorded_at == NOW.plus(LEASE)));
-        assert_eq!(database.raw().number("SELECT count(*) AS number FROM validation_reports"), 5);
-        assert_eq!(store.validation_reports(id, &ChallengeType::DNS_01).await.unwrap(), []);
+        let lease = begin(store, owner, id).await;
+        record(store, lease, VALID).await;
+        assert_eq!(report().await, Some(StoredReport { recorded_at: NOW, octets: b"report".to_vec() }));
+        assert_eq!(store.validation_report(id, &ChallengeType::DNS_01).await.unwrap(), None);
     }
 
     async fn two_results_recorded_at_once_make_the_order_ready(database) {
@@ -349,10 +355,13 @@ on_both_databases! {
         for id in &order.authorizations {
             leases.push(begin(store, owner, *id).await);
         }
-        // On PostgreSQL both transactions are open, with all but their reports written, before either may end.
+        // On PostgreSQL both transactions are open, with their challenges written, before either may end.
         let mut raw = database.raw();
         if !store.is_sqlite() {
-            raw.execute("BEGIN; LOCK TABLE validation_reports IN SHARE MODE").unwrap();
+            raw.execute("BEGIN; CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+                 'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NEW; END';
+                 CREATE TRIGGER wait AFTER UPDATE ON challenges FOR EACH ROW EXECUTE FUNCTION wait(); COMMIT;
+                 SELECT pg_advisory_lock(1)").unwrap();
         }
         let tasks: Vec<_> = leases
             .into_iter()
@@ -363,48 +372,11 @@ on_both_databases! {
             .collect();
         if !store.is_sqlite() {
             until_blocked(&mut database.raw(), 2).await;
-            raw.execute("COMMIT").unwrap();
+            raw.execute("SELECT pg_advisory_unlock(1)").unwrap();
         }
         for task in tasks {
-            assert!(matches!(task.await.unwrap(), ValidationRecorded::Recorded { .. }));
+            assert!(matches!(task.await.unwrap(), ValidationRecorded::Recorded(_)));
         }
         assert_eq!(reread(store, &order).await.status, OrderStatus::Ready);
     }
-}
-
-/// Another order is linked to an authorization while its result is being recorded: with both transactions open, the one
-/// that records finds the order after its write.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_linked_during_a_result_becomes_ready() {
-    let Some(place) = Place::postgres() else { return };
-    let database = Database::new(place).await;
-    let store = &database.store;
-    let owner = account(store).await;
-    let order = scene::order(store, owner, &["a.example"]).await;
-    let lease = begin(store, owner, order.authorizations[0]).await;
-    let linked = scene::new_order(owner, &[]).id;
-    let mut linking = database.raw();
-    let [authorization, id] =
-        [order.authorizations[0].as_octets(), linked.as_octets()].map(|it| format!("'\\x{}'", hex(it)));
-    linking
-        .execute(&format!(
-            "BEGIN;
-             SELECT status FROM authorizations WHERE id = {authorization} FOR SHARE;
-             INSERT INTO orders (id, account_id, status, expires_at, created_at)
-                 SELECT {id}, account_id, 'pending', expires_at, created_at FROM orders;
-             INSERT INTO order_authorizations (order_id, position, authorization_id) VALUES ({id}, 0, {authorization})"
-        ))
-        .unwrap();
-    let task = tokio::spawn({
-        let store = store.clone();
-        async move { record(&store, lease, VALID).await }
-    });
-    until_blocked(&mut database.raw(), 1).await;
-    linking.execute("COMMIT").unwrap();
-    let ValidationRecorded::Recorded { mut orders, .. } = task.await.unwrap() else { panic!() };
-    orders.sort();
-    let mut expected = [order.id, linked];
-    expected.sort();
-    assert_eq!(orders, expected);
-    assert_eq!(store.order(owner, linked, NOW).await.unwrap().unwrap().status, OrderStatus::Ready);
 }

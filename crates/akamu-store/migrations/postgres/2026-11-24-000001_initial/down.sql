@@ -2,7 +2,6 @@ DROP TABLE redeemed_nonces;
 DROP TABLE nonce_keys;
 DROP TABLE crls;
 DROP TABLE certificates;
-DROP TABLE validation_reports;
 DROP TABLE challenges;
 DROP TABLE order_authorizations;
 DROP TABLE authorizations;

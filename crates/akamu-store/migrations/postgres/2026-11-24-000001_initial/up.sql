@@ -38,6 +38,7 @@ CREATE TABLE account_thumbprints (
     PRIMARY KEY (account_id, thumbprint)
 );
 
+-- An order is pending until it is finalized: whether it is ready, or can never be, is read from its authorizations.
 CREATE TABLE orders (
     id BYTEA NOT NULL PRIMARY KEY,
     account_id BIGINT NOT NULL REFERENCES accounts (id),
@@ -89,27 +90,19 @@ CREATE TABLE challenges (
     status TEXT NOT NULL,
     key_auth TEXT,
     attempt SMALLINT NOT NULL,
-    reports SMALLINT NOT NULL,
     lease_token BYTEA,
     lease_owner BYTEA,
     lease_expires_at BIGINT,
     validated_at BIGINT,
     error TEXT,
+    -- Of the last attempt that came to an end. Last, so that who reads a challenge does not read it.
+    reported_at BIGINT,
+    report BYTEA,
     PRIMARY KEY (authorization_id, challenge_type)
 );
 -- The queue of validations, by account: claims go round the accounts.
 CREATE INDEX challenges_processing
     ON challenges (account_id, authorization_id, lease_expires_at) WHERE status = 'processing';
-
-CREATE TABLE validation_reports (
-    authorization_id BYTEA NOT NULL,
-    challenge_type TEXT NOT NULL,
-    number SMALLINT NOT NULL,
-    recorded_at BIGINT NOT NULL,
-    report BYTEA NOT NULL,
-    PRIMARY KEY (authorization_id, challenge_type, number),
-    FOREIGN KEY (authorization_id, challenge_type) REFERENCES challenges (authorization_id, challenge_type)
-);
 
 -- A certificate outlives its order, of which it is the only one.
 CREATE TABLE certificates (

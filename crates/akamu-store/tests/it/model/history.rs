@@ -11,7 +11,7 @@ use akamu_store::{
 
 use super::invariants::{self, Refused, Seen};
 use super::operation::{Operation, Pick, Replica, Verdict};
-use super::rules::{HOUR, LEASE, Rules, orders_text};
+use super::rules::{HOUR, LEASE, Rules};
 use super::servers::Servers;
 use crate::database::NOW;
 use crate::scene::{self, NO_LIMITS};

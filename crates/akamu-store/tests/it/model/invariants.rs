@@ -9,9 +9,6 @@ use super::history::TYPES;
 use super::rules::{self, Rules};
 use crate::database::hex;
 
-/// Reports kept of one challenge.
-const REPORTS: usize = 5;
-
 /// What was drawn for certificates that nobody may ever see.
 #[derive(Default)]
 pub(super) struct Refused {
@@ -87,14 +84,10 @@ pub(super) async fn check_records(store: &Store, rules: &Rules, refused: &Refuse
     }
     for (index, known) in rules.authorizations.iter().enumerate() {
         for (challenge, challenge_type) in known.challenges.iter().zip(&TYPES) {
-            let reports = store.validation_reports(known.id, challenge_type).await.map_err(unreadable)?.len();
-            must(reports == challenge.reports.min(REPORTS), || {
-                let challenge_type = challenge_type.as_str();
-                format!(
-                    "authorization {} has {reports} reports of {challenge_type}, not {}",
-                    index + 1,
-                    challenge.reports
-                )
+            let report = store.validation_report(known.id, challenge_type).await.map_err(unreadable)?;
+            must(report.is_some() == challenge.is_reported, || {
+                let has = if challenge.is_reported { "lost its" } else { "a" };
+                format!("authorization {} has {has} report of {}", index + 1, challenge_type.as_str())
             })?;
         }
     }

@@ -47,7 +47,7 @@ pub(super) struct Authorization {
 pub(super) struct Challenge {
     pub(super) status: ChallengeStatus,
     pub(super) attempt: i16,
-    pub(super) reports: usize,
+    pub(super) is_reported: bool,
     hold: Hold,
 }
 
@@ -147,7 +147,8 @@ impl Rules {
         name: &'static str,
         expires_at: Timestamp,
     ) -> usize {
-        let challenge = Challenge { status: ChallengeStatus::Pending, attempt: 0, reports: 0, hold: Hold::default() };
+        let challenge =
+            Challenge { status: ChallengeStatus::Pending, attempt: 0, is_reported: false, hold: Hold::default() };
         let status = AuthorizationStatus::Pending;
         self.authorizations.push(Authorization { id, account, name, status, expires_at, challenges: [challenge; 3] });
         self.authorizations.len() - 1
@@ -161,13 +162,7 @@ impl Rules {
         })
     }
 
-    pub(super) fn new_order(
-        &mut self,
-        id: OrderId,
-        account: usize,
-        expires_at: Timestamp,
-        authorizations: Vec<usize>,
-    ) -> OrderStatus {
+    pub(super) fn new_order(&mut self, id: OrderId, account: usize, expires_at: Timestamp, authorizations: Vec<usize>) {
         let is_ready = authorizations.iter().all(|it| self.authorizations[*it].status == AuthorizationStatus::Valid);
         let status = if is_ready { OrderStatus::Ready } else { OrderStatus::Pending };
         self.orders.push(Order {
@@ -182,7 +177,6 @@ impl Rules {
             is_revoked: false,
             hold: Hold::default(),
         });
-        status
     }
 
     pub(super) fn deactivate_authorization(&mut self, index: usize) -> String {
@@ -213,33 +207,18 @@ impl Rules {
         self.accounts[it.account].is_valid && it.expires_at > self.now && it.status == AuthorizationStatus::Pending
     }
 
-    fn fail_orders_of(&mut self, authorization: usize) -> Vec<usize> {
-        let mut failed = Vec::new();
-        for (index, order) in self.orders.iter_mut().enumerate() {
-            if order.authorizations.contains(&authorization) && order.fail() {
-                failed.push(index);
-            }
+    fn fail_orders_of(&mut self, authorization: usize) {
+        for order in self.orders.iter_mut().filter(|it| it.authorizations.contains(&authorization)) {
+            order.fail();
         }
-        failed
     }
 }
 
 impl Order {
-    /// Ends an order that waits; tells whether it did.
-    fn fail(&mut self) -> bool {
-        let waits = matches!(self.status, OrderStatus::Pending | OrderStatus::Ready);
-        if waits {
+    /// Ends an order that waits.
+    fn fail(&mut self) {
+        if matches!(self.status, OrderStatus::Pending | OrderStatus::Ready) {
             self.status = OrderStatus::Invalid;
         }
-        waits
     }
-}
-
-/// Orders, as the story names them.
-pub(super) fn orders_text(orders: &[usize]) -> String {
-    if orders.is_empty() {
-        return "no order moves".to_owned();
-    }
-    let names: Vec<_> = orders.iter().map(|it| format!("order {}", it + 1)).collect();
-    format!("{} moves", names.join(", "))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use akamu_proto::{AuthorizationId, OrderId, OrderStatus};
+use akamu_proto::AuthorizationId;
 use akamu_store::Store;
 
 use super::operation::Replica;
@@ -10,8 +10,7 @@ use super::rules::HOUR;
 use crate::database::{NOW, Place, Raw, hex};
 
 /// Every table of a history, what refers to another one first.
-const TABLES: [&str; 8] = [
-    "validation_reports",
+const TABLES: [&str; 7] = [
     "certificates",
     "challenges",
     "order_authorizations",
@@ -67,23 +66,15 @@ impl Servers {
     }
 
     /// Gives an order an authorization that was there before, in place of the one that was made for it.
-    pub(super) fn link(
-        &mut self,
-        order: OrderId,
-        made: AuthorizationId,
-        earlier: AuthorizationId,
-        status: OrderStatus,
-    ) {
+    pub(super) fn link(&mut self, made: AuthorizationId, earlier: AuthorizationId) {
         let quote = if self.is_sqlite() { "x'" } else { "'\\x" };
-        let [order, made, earlier] =
-            [order.as_octets(), made.as_octets(), earlier.as_octets()].map(|it| format!("{quote}{}'", hex(it)));
+        let [made, earlier] = [made.as_octets(), earlier.as_octets()].map(|it| format!("{quote}{}'", hex(it)));
         self.raw
             .execute(&format!(
                 "BEGIN;
                  UPDATE order_authorizations SET authorization_id = {earlier} WHERE authorization_id = {made};
                  DELETE FROM challenges WHERE authorization_id = {made};
                  DELETE FROM authorizations WHERE id = {made};
-                 UPDATE orders SET status = '{status}' WHERE id = {order};
                  COMMIT"
             ))
             .unwrap();

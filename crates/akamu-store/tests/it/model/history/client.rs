@@ -101,10 +101,10 @@ impl History<'_> {
         let again = |earlier: &Option<usize>| if earlier.is_some() { " again" } else { "" };
         let texts: Vec<_> =
             linked.iter().zip(&earlier).map(|(it, earlier)| format!("{}{}", it + 1, again(earlier))).collect();
-        let status = self.rules.new_order(id, account, expires_at, linked);
+        self.rules.new_order(id, account, expires_at, linked);
         for (made, earlier) in made.iter().zip(&earlier) {
             if let Some(earlier) = earlier {
-                self.servers.link(id, *made, self.rules.authorizations[*earlier].id, status);
+                self.servers.link(*made, self.rules.authorizations[*earlier].id);
             }
         }
         let with = format!(", with authorizations {}", texts.join(", "));

@@ -20,7 +20,7 @@ impl History<'_> {
 
     fn place_of(&self, validation: &Validation) -> (usize, usize) {
         let challenge = TYPES.iter().position(|it| *it == validation.challenge_type).unwrap();
-        (self.authorization(validation.authorization), challenge)
+        (self.authorization(validation.authorization.id), challenge)
     }
 
     pub(super) async fn begin_validation(
@@ -33,10 +33,13 @@ impl History<'_> {
         let authorization = &self.rules.authorizations[index];
         let (id, account) = (authorization.id, self.rules.accounts[authorization.account].id);
         let (store, request) = (self.store(replica).await, (!is_queued).then(|| lease(replica)));
-        let begun = store.validation_begin(account, id, &TYPES[challenge], "proof", request, self.rules.now).await?;
+        let begun = match store.authorization(account, id, self.rules.now).await? {
+            Some(read) => store.validation_begin(&read, &TYPES[challenge], "proof", request, self.rules.now).await?,
+            None => ValidationBegun::NotFound,
+        };
         let permitted = self.rules.begin_validation(index, challenge, is_queued);
         let came = match begun {
-            ValidationBegun::Started { lease, .. } => {
+            ValidationBegun::Started(lease) => {
                 let attempt = lease.subject().attempt;
                 self.validations.push(Held { replica, number: self.rules.newest_lease(), lease });
                 format!("attempt {attempt}")
@@ -67,11 +70,7 @@ impl History<'_> {
         let recorded = self.store(replica).await.validation_record(lease, outcome, b"report", now).await?;
         let permitted = self.rules.record_validation(index, challenge, number, verdict);
         let came = match recorded {
-            ValidationRecorded::Recorded { orders, .. } => {
-                let mut moved: Vec<_> = orders.iter().map(|it| self.order(*it)).collect();
-                moved.sort_unstable();
-                format!("recorded, {}", orders_text(&moved))
-            }
+            ValidationRecorded::Recorded(_) => "recorded".to_owned(),
             ValidationRecorded::LeaseLost => "not recorded, the lease is lost".to_owned(),
             ValidationRecorded::NoLongerWanted => "not wanted any more, the report is kept".to_owned(),
         };

@@ -2,7 +2,7 @@
 
 use akamu_proto::{AuthorizationStatus, CertificateId, ChallengeStatus, OrderStatus};
 
-use super::{HOUR, Hold, MAX_ATTEMPTS, Rules, Verdict, orders_text};
+use super::{HOUR, Hold, MAX_ATTEMPTS, Rules, Verdict};
 
 impl Rules {
     pub(in super::super) fn begin_validation(&mut self, index: usize, challenge: usize, is_queued: bool) -> String {
@@ -39,7 +39,7 @@ impl Rules {
         if it.status != ChallengeStatus::Processing || it.hold.lease != Some(lease) {
             return "not recorded, the lease is lost".to_owned();
         }
-        it.reports += 1;
+        it.is_reported = true;
         it.hold = Hold::default();
         if !is_wanted {
             it.status = ChallengeStatus::Pending;
@@ -48,7 +48,8 @@ impl Rules {
         if let Verdict::Invalid = verdict {
             it.status = ChallengeStatus::Invalid;
             authorization.status = AuthorizationStatus::Invalid;
-            return format!("recorded, {}", orders_text(&self.fail_orders_of(index)));
+            self.fail_orders_of(index);
+            return "recorded".to_owned();
         }
         it.status = ChallengeStatus::Valid;
         authorization.status = AuthorizationStatus::Valid;
@@ -56,15 +57,13 @@ impl Rules {
             authorization.expires_at = authorization.expires_at.min(now.plus(HOUR));
         }
         let is_valid = |it: &usize| self.authorizations[*it].status == AuthorizationStatus::Valid;
-        let mut ready = Vec::new();
-        for (number, order) in self.orders.iter_mut().enumerate() {
+        for order in &mut self.orders {
             let waits = order.status == OrderStatus::Pending && order.authorizations.contains(&index);
             if waits && order.authorizations.iter().all(is_valid) {
                 order.status = OrderStatus::Ready;
-                ready.push(number);
             }
         }
-        format!("recorded, {}", orders_text(&ready))
+        "recorded".to_owned()
     }
 
     pub(in super::super) fn release_validation(&mut self, index: usize, challenge: usize, lease: usize) {
