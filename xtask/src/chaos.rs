@@ -116,7 +116,7 @@ fn run_on(
     let count = if pair.is_some() { args.replicas } else { 1 };
     let name_server = NameServer::start()?;
     let common = Ports { listen: free_port()?, http: free_port()?, tls: free_port()?, admin: free_port()? };
-    let url = url.as_deref().unwrap_or("sqlite://akamu.db");
+    let url = url.as_deref().unwrap_or(server::SQLITE);
     // Each replica listens on a port of its own; clients come through the balancer on the common one.
     let place = || Place::new(|own| server::on_loopback(own.listen, &common, &name_server, url));
     let places = (0..count).map(|_| place()).collect::<Result<Vec<_>, _>>()?;

@@ -28,7 +28,7 @@ use crate::postgres::Cluster;
 use crate::process;
 use crate::programs::Programs;
 use crate::responder::Responder;
-use crate::server::{Ports, Server};
+use crate::server::{self, Ports, Server};
 use crate::table::Table;
 
 /// The most memory that the server may have had.
@@ -137,7 +137,9 @@ fn run_on(
     let cluster = if database == Database::Postgres { Some(Cluster::start(installing)?) } else { None };
     let url = cluster.as_ref().map(|it| it.create_database(rows::DATABASE)).transpose()?;
     let name_server = NameServer::start()?;
-    let server = Server::start(programs.server(), |ports| configuration(ports, &name_server, url.as_deref()))?;
+    let url = url.as_deref().unwrap_or(server::SQLITE);
+    let configuration = |ports: &Ports| server::on_loopback(ports.listen, ports, &name_server, url);
+    let server = Server::start(programs.server(), configuration)?;
     let runtime = Runtime::new().context(|| "cannot start the clients".to_owned())?;
     let (responder, directory) = runtime.block_on(async {
         let responder = Responder::start(server.ports().http)?;
@@ -263,26 +265,4 @@ impl Flood {
             late: seconds("late"),
         })
     }
-}
-
-fn configuration(ports: &Ports, name_server: &NameServer, database_url: Option<&str>) -> String {
-    let Ports { listen, http, tls, .. } = ports;
-    let name_server = name_server.address();
-    let database_url = database_url.unwrap_or("sqlite://akamu.db");
-    format!(
-        r#"listen_addr = "127.0.0.1:{listen}"
-base_url = "https://localhost:{listen}"
-data_dir = "data"
-
-[database]
-url = "{database_url}"
-
-[server]
-http_validation_port = {http}
-tls_validation_port = {tls}
-dns_resolver_addr = "{name_server}"
-address_resolver_addr = "{name_server}"
-validation_allow_networks = ["127.0.0.0/8"]
-"#
-    )
 }

@@ -60,7 +60,7 @@ pub(crate) fn run(args: &FullDiskArgs) -> Result<(), Failure> {
     let common = Ports { listen: free_port()?, http: free_port()?, tls: free_port()?, admin: free_port()? };
     let admin = free_port()?;
     let place = Place::new(|_| {
-        let common = server::on_loopback(common.listen, &common, &name_server, "sqlite://akamu.db");
+        let common = server::on_loopback(common.listen, &common, &name_server, server::SQLITE);
         format!("{common}\n[admin]\nlisten_addr = \"127.0.0.1:{admin}\"\n")
     })?;
     let disk = match Disk::mount(place.data_dir()) {

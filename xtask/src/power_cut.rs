@@ -137,7 +137,7 @@ impl Cutter<'_> {
     /// One first start, cut at as many of its moments; each of them comes up.
     fn first_starts(&mut self, binary: &Path, wrong: &mut Vec<String>) -> Result<[String; 10], Failure> {
         let name_server = NameServer::start()?;
-        let place = Place::new(|own| server::on_loopback(own.listen, own, &name_server, "sqlite://akamu.db"))?;
+        let place = Place::new(|own| server::on_loopback(own.listen, own, &name_server, server::SQLITE))?;
         let empty = self.disk(&place)?;
         drop(self.start(&place, binary)?);
         let noted = Self::noted(&place)?;
@@ -168,7 +168,7 @@ impl Cutter<'_> {
     fn traffic(&mut self, binary: &Path, wrong: &mut Vec<String>) -> Result<[String; 10], Failure> {
         let name_server = NameServer::start()?;
         let common = Ports { listen: free_port()?, http: free_port()?, tls: free_port()?, admin: free_port()? };
-        let place = Place::new(|_| server::on_loopback(common.listen, &common, &name_server, "sqlite://akamu.db"))?;
+        let place = Place::new(|_| server::on_loopback(common.listen, &common, &name_server, server::SQLITE))?;
         let mut disk = self.disk(&place)?;
         let mut server = self.start(&place, binary)?;
         let runtime = Runtime::new().context(|| "cannot start the clients".to_owned())?;

@@ -207,6 +207,9 @@ impl Server {
     }
 }
 
+/// The embedded database, in the server's data directory.
+pub(crate) const SQLITE: &str = "sqlite://akamu.db";
+
 /// A configuration for clients that come to the ports of `common` and answer challenges there; the server listens on
 /// `listen`.
 pub(crate) fn on_loopback(listen: u16, common: &Ports, name_server: &NameServer, database_url: &str) -> String {

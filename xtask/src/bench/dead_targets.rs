@@ -16,7 +16,7 @@ use crate::failure::{Context, Failure};
 use crate::name_server::{NameServer, ZONE};
 use crate::programs::Programs;
 use crate::responder::{BlackHole, Responder};
-use crate::server::{Ports, Server};
+use crate::server::{self, Ports, Server};
 use crate::table::Table;
 
 /// How many certificates the honest client gets before.
@@ -46,7 +46,8 @@ pub(crate) fn run(args: &DeadTargetsArgs) -> Result<(), Failure> {
     ];
     for accounts in [1, 10] {
         let name_server = NameServer::start()?;
-        let server = Server::start(programs.server(), |ports| configuration(ports, &name_server))?;
+        let configuration = |ports: &Ports| server::on_loopback(ports.listen, ports, &name_server, server::SQLITE);
+        let server = Server::start(programs.server(), configuration)?;
         let runtime = Runtime::new().context(|| "cannot start the clients".to_owned())?;
         rows.push(runtime.block_on(measure(&server, args.count, accounts))?);
         server.stop()?;
@@ -124,22 +125,4 @@ async fn issue(client: &mut Client, key: &KeyPair, honest: &Responder) -> Result
     let put = |_: &str, challenge: &Challenge| honest.put(challenge.key_authorization(&thumbprint));
     client.issue(&names, key, "http-01", put).await?;
     Ok(start.elapsed())
-}
-
-fn configuration(ports: &Ports, name_server: &NameServer) -> String {
-    let Ports { listen, http, tls, .. } = ports;
-    let name_server = name_server.address();
-    format!(
-        r#"listen_addr = "127.0.0.1:{listen}"
-base_url = "https://localhost:{listen}"
-data_dir = "data"
-
-[server]
-http_validation_port = {http}
-tls_validation_port = {tls}
-dns_resolver_addr = "{name_server}"
-address_resolver_addr = "{name_server}"
-validation_allow_networks = ["127.0.0.0/8"]
-"#
-    )
 }

@@ -19,7 +19,7 @@ use crate::name_server::NameServer;
 use crate::packages::Installing;
 use crate::postgres::Cluster;
 use crate::programs::Programs;
-use crate::server::{Place, Ports};
+use crate::server::{self, Place, Ports};
 
 /// How often a server is started on the database that a run left.
 const STARTS: usize = 5;
@@ -191,27 +191,8 @@ impl Stage {
 }
 
 fn configuration(ports: &Ports, name_server: &NameServer, database_url: Option<&str>) -> String {
-    let Ports { listen, http, tls, admin } = ports;
-    let name_server = name_server.address();
-    let database_url = database_url.unwrap_or("sqlite://akamu.db");
-    format!(
-        r#"listen_addr = "127.0.0.1:{listen}"
-base_url = "https://localhost:{listen}"
-data_dir = "data"
-
-[database]
-url = "{database_url}"
-
-[admin]
-listen_addr = "127.0.0.1:{admin}"
-
-[server]
-http_validation_port = {http}
-tls_validation_port = {tls}
-dns_resolver_addr = "{name_server}"
-address_resolver_addr = "{name_server}"
-dns_persist_issuer_domain = "ca.test"
-validation_allow_networks = ["127.0.0.0/8"]
-"#
-    )
+    // It ends within [server].
+    let common = server::on_loopback(ports.listen, ports, name_server, database_url.unwrap_or(server::SQLITE));
+    let admin = ports.admin;
+    format!("{common}dns_persist_issuer_domain = \"ca.test\"\n\n[admin]\nlisten_addr = \"127.0.0.1:{admin}\"\n")
 }
