@@ -4,6 +4,8 @@ mod cpu_time;
 mod database_work;
 mod dead_targets;
 pub(crate) mod figures;
+mod floor;
+mod growth;
 mod issuance;
 mod load;
 mod machine;
@@ -31,6 +33,10 @@ pub(crate) struct BenchArgs {
 enum Scenario {
     /// Certificates a second, what each costs, and how long each step takes
     Issuance(Box<issuance::IssuanceArgs>),
+    /// The stages of an issuance by themselves, their sum, and the whole beside it
+    Floor(floor::FloorArgs),
+    /// What a certificate costs where a million lie already, beside where none does
+    Growth(growth::GrowthArgs),
     /// What honest clients feel while hundreds of validations wait for hosts that never answer
     DeadTargets(dead_targets::DeadTargetsArgs),
 }
@@ -41,6 +47,8 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     }
     match &args.scenario {
         Scenario::Issuance(args) => issuance::run(args),
+        Scenario::Floor(args) => floor::run(args),
+        Scenario::Growth(args) => growth::run(args),
         Scenario::DeadTargets(args) => dead_targets::run(args),
     }
 }

@@ -4,7 +4,7 @@ mod pair;
 
 use std::env;
 use std::fs::{self, OpenOptions, Permissions};
-use std::io::Write as _;
+use std::io::{self, BufWriter, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -190,6 +190,29 @@ impl Cluster {
         let mut psql = Command::new(path);
         psql.args(["--no-psqlrc", "--tuples-only", "--no-align", "--command", sql, &self.database_url(database)]);
         process::output(&mut psql)
+    }
+
+    /// Runs a COPY from what `write` writes. References between rows are taken on trust: checking them takes longer than
+    /// all the rest.
+    pub(crate) fn feed(
+        &self,
+        database: &str,
+        copy: &str,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        let failed = || format!("psql cannot run {copy:?}");
+        let path = binary("psql").ok_or_else(|| Failure::new("psql is gone"))?;
+        let mut psql = Command::new(path);
+        psql.args(["--no-psqlrc", "--quiet", "--command", copy, &self.database_url(database)]);
+        psql.env("PGOPTIONS", "-c session_replication_role=replica").stdin(Stdio::piped());
+        let mut child = psql.spawn().context(failed)?;
+        let stdin = child.stdin.take().expect("standard input was asked for above");
+        let mut stdin = BufWriter::with_capacity(1 << 20, stdin);
+        let written = write(&mut stdin).and_then(|()| stdin.flush());
+        drop(stdin);
+        let status = child.wait().context(failed)?;
+        written.context(failed)?;
+        if status.success() { Ok(()) } else { Err(Failure::new(format!("{}: {status}", failed()))) }
     }
 
     /// Its first process, which starts one for each connection.

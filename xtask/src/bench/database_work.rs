@@ -12,6 +12,11 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 
 const STATEMENTS: &str = "akamu_store_statements_total";
 
+/// SQLite's.
+const PAGE: u64 = 4_096;
+
+const PAGES_READ: &str = "SELECT blks_hit + blks_read FROM pg_stat_database WHERE datname = current_database()";
+
 /// SQLite's shared commits, which [`STATEMENTS`] counts too.
 const COMMIT: &str = r#"{operation="commit"}"#;
 
@@ -24,6 +29,9 @@ pub(super) struct DatabaseWork {
     pub(super) own_statements: Option<u64>,
     /// SQLite: commits, each of which waits for the disk once. PostgreSQL: fsyncs of its log.
     pub(super) fsyncs: Option<u64>,
+    /// SQLite: of 4 KiB, what the process reads of its files beyond what it has in memory. PostgreSQL: of 8 KiB, what its
+    /// processes look at, in its memory or not.
+    pub(super) pages_read: Option<u64>,
     /// SQLite: what the process has the disk write. PostgreSQL: what it writes into its log.
     pub(super) written: Option<u64>,
 }
@@ -40,9 +48,17 @@ pub(super) fn prepare(cluster: &Cluster, database: &str) -> Result<(), Failure> 
 pub(super) fn embedded(process: u32, admin_port: u16) -> Result<DatabaseWork, Failure> {
     let metrics = metrics(admin_port)?;
     let io = fs::read_to_string(format!("/proc/{process}/io")).ok();
-    let written = io.and_then(|io| io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok()));
+    let io = |field| io.as_ref()?.lines().find_map(|line| line.strip_prefix(field)?.parse::<u64>().ok());
+    // What comes by a socket is not in it: it is received, not read.
+    let pages_read = io("rchar: ").map(|octets| octets / PAGE);
     let (statements, commits) = statements(&metrics);
-    Ok(DatabaseWork { statements: Some(statements), own_statements: None, fsyncs: Some(commits), written })
+    Ok(DatabaseWork {
+        statements: Some(statements),
+        own_statements: None,
+        fsyncs: Some(commits),
+        pages_read,
+        written: io("write_bytes: "),
+    })
 }
 
 /// On PostgreSQL.
@@ -66,6 +82,7 @@ pub(super) fn shared(cluster: &Cluster, database: &str, admin_port: u16) -> Resu
         statements: Some(statements(&metrics(admin_port)?).0),
         own_statements,
         fsyncs: Some(number(&cluster.query(database, fsyncs)?)?),
+        pages_read: Some(number(&cluster.query(database, PAGES_READ)?)?),
         written: Some(number(&cluster.query(database, "SELECT wal_bytes::bigint FROM pg_stat_wal")?)?),
     })
 }

@@ -100,7 +100,8 @@ fn paired(other: &Path, args: &IssuanceArgs) -> Result<(Vec<Measurement>, Vec<Ra
     let stage = Stage::new(&args.database, Installing::unless_forbidden(args.no_install))?;
     let (mut rows, mut ratios) = (Vec::new(), Vec::new());
     for setting in args.settings(args.database.iter().copied().map(Some)) {
-        let measured = paired::measure(&stage, [programs.server(), &other], &setting, args.rounds)?;
+        let (a, b) = (|| stage.measure(programs.server(), "A", &setting), || stage.measure(&other, "B", &setting));
+        let measured = paired::measure(&setting, args.rounds, a, b)?;
         rows.extend(measured.0);
         ratios.extend(measured.1);
     }
@@ -136,6 +137,14 @@ impl IssuanceArgs {
     }
 }
 
+/// Where servers of ours run one after the other.
+#[derive(Debug)]
+pub(super) struct Site {
+    pub(super) place: Place,
+    /// Its name on the cluster; absent: SQLite's, in the directory.
+    pub(super) database: Option<String>,
+}
+
 /// What servers of ours need around them.
 #[derive(Debug)]
 pub(super) struct Stage {
@@ -150,19 +159,42 @@ impl Stage {
         Ok(Self { name_server: NameServer::start()?, cluster })
     }
 
-    /// A new server, with a database of its own.
-    pub(super) fn measure(&self, binary: &Path, name: &str, setting: &Setting) -> Result<Measurement, Failure> {
-        let cluster = self.cluster.as_ref().filter(|_| setting.database == Some(Database::Postgres));
-        let database = format!("akamu_bench_{}", fastrand::u32(..));
-        let url = cluster.map(|it| it.create_database(&database)).transpose()?;
-        if let Some(cluster) = cluster {
-            database_work::prepare(cluster, &database)?;
+    pub(super) fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_ref()
+    }
+
+    /// A directory for servers, with a database of its own.
+    pub(super) fn site(&self, database: Option<Database>) -> Result<Site, Failure> {
+        let cluster = self.cluster.as_ref().filter(|_| database == Some(Database::Postgres));
+        let database = cluster.map(|_| format!("akamu_bench_{}", fastrand::u32(..)));
+        let mut url = None;
+        if let Some((cluster, database)) = cluster.zip(database.as_deref()) {
+            url = Some(cluster.create_database(database)?);
+            database_work::prepare(cluster, database)?;
         }
         let place = Place::new(|ports| configuration(ports, &self.name_server, url.as_deref()))?;
+        Ok(Site { place, database })
+    }
+
+    /// A new server, with a database of its own.
+    pub(super) fn measure(&self, binary: &Path, name: &str, setting: &Setting) -> Result<Measurement, Failure> {
+        self.measure_at(&self.site(setting.database)?, binary, name, setting)
+    }
+
+    /// A server on what earlier ones left.
+    pub(super) fn measure_at(
+        &self,
+        site: &Site,
+        binary: &Path,
+        name: &str,
+        setting: &Setting,
+    ) -> Result<Measurement, Failure> {
+        let Site { place, database } = site;
+        let on_cluster = self.cluster.as_ref().zip(database.as_deref());
         let server = place.start(binary)?;
         let (ports, process) = (server.ports(), server.id());
-        let database_work = || match cluster {
-            Some(cluster) => database_work::shared(cluster, &database, ports.admin),
+        let database_work = || match on_cluster {
+            Some((cluster, database)) => database_work::shared(cluster, database, ports.admin),
             None => database_work::embedded(process, ports.admin),
         };
         let target = Target {
@@ -172,8 +204,8 @@ impl Stage {
             tls_port: ports.tls,
             records: self.name_server.records(),
             process: Some(process),
-            database_process: cluster.map(Cluster::id).transpose()?,
-            directory: Some(cluster.map_or_else(|| place.directory(), Cluster::directory)),
+            database_process: on_cluster.map(|(cluster, _)| cluster.id()).transpose()?,
+            directory: Some(on_cluster.map_or_else(|| place.directory(), |(cluster, _)| cluster.directory())),
             database_work: &database_work,
         };
         let row = target.measure(name, setting)?;

@@ -78,6 +78,7 @@ pub(super) struct Measurement {
     pub(super) statements_per_certificate: Option<f64>,
     pub(super) own_statements_per_certificate: Option<f64>,
     pub(super) fsyncs_per_certificate: Option<f64>,
+    pub(super) pages_read_per_certificate: Option<f64>,
     pub(super) written_octets_per_certificate: Option<f64>,
     /// Resident memory before the first client came.
     pub(super) idle_octets: Option<u64>,
@@ -177,6 +178,7 @@ fn measurement(
         statements_per_certificate: each(before.work.statements, after.work.statements),
         own_statements_per_certificate: each(before.work.own_statements, after.work.own_statements),
         fsyncs_per_certificate: each(before.work.fsyncs, after.work.fsyncs),
+        pages_read_per_certificate: each(before.work.pages_read, after.work.pages_read),
         written_octets_per_certificate: each(before.work.written, after.work.written),
         idle_octets: None,
         most_octets: None,

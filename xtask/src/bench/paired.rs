@@ -1,11 +1,8 @@
 //! Two servers in turn, A B B A: a machine that gets slower or faster meanwhile does so for both, so that their ratio says
 //! more than the figures of two runs.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 
-use super::issuance::Stage;
 use super::measurement::{Measurement, Setting};
 use crate::failure::Failure;
 use crate::table::Table;
@@ -13,7 +10,10 @@ use crate::table::Table;
 /// A figure of a row: its name, and where it is.
 type Figure = (&'static str, fn(&Measurement) -> Option<f64>);
 
-const FIGURES: [Figure; 8] = [
+/// The figure of a server's start.
+pub(super) const START: &str = "start ms";
+
+const FIGURES: [Figure; 10] = [
     ("certificates/s", |row| Some(row.certificates_per_second)),
     ("issuance p50 ms", |row| Some(row.issuance_ms.p50)),
     ("issuance p99 ms", |row| Some(row.issuance_ms.p99)),
@@ -21,7 +21,9 @@ const FIGURES: [Figure; 8] = [
     ("database's CPU ms", |row| row.database_cpu_ms_per_certificate),
     ("statements", |row| row.statements_per_certificate),
     ("fsyncs", |row| row.fsyncs_per_certificate),
+    ("pages read", |row| row.pages_read_per_certificate),
     ("written octets", |row| row.written_octets_per_certificate),
+    (START, |row| row.start_ms),
 ];
 
 /// How the second server's figure stands to the first one's.
@@ -43,13 +45,11 @@ type Round = [Measurement; 4];
 
 /// Measures both, so many rounds.
 pub(super) fn measure(
-    stage: &Stage,
-    binaries: [&Path; 2],
     setting: &Setting,
     rounds: u32,
+    a: impl Fn() -> Result<Measurement, Failure>,
+    b: impl Fn() -> Result<Measurement, Failure>,
 ) -> Result<(Vec<Measurement>, Vec<Ratio>), Failure> {
-    let [first, second] = binaries;
-    let (a, b) = (|| stage.measure(first, "A", setting), || stage.measure(second, "B", setting));
     let rounds = (0..rounds).map(|_| Ok([a()?, b()?, b()?, a()?])).collect::<Result<Vec<Round>, Failure>>()?;
     let ratios = FIGURES.iter().filter_map(|figure| ratio(&setting.to_string(), figure, &rounds)).collect();
     Ok((rounds.into_iter().flatten().collect(), ratios))

@@ -63,7 +63,7 @@ impl Report {
     }
 
     /// What it costs, of each certificate.
-    fn server(&self) -> Table<12> {
+    fn server(&self) -> Table<13> {
         let heading = [
             "database",
             "challenge",
@@ -73,6 +73,7 @@ impl Report {
             "statements",
             "PostgreSQL's count",
             "fsyncs",
+            "pages read",
             "written KB",
             "idle",
             "at most",
@@ -89,6 +90,7 @@ impl Report {
                 figure(row.statements_per_certificate, 1),
                 figure(row.own_statements_per_certificate, 1),
                 figure(row.fsyncs_per_certificate, 2),
+                figure(row.pages_read_per_certificate, 1),
                 figure(row.written_octets_per_certificate.map(|it| it / 1_000.0), 1),
                 row.idle_octets.map_or_else(absent, megabytes),
                 row.most_octets.map_or_else(absent, megabytes),
