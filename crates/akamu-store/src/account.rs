@@ -4,7 +4,7 @@ use akamu_proto::{AccountId, AccountStatus, Thumbprint, Timestamp};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
-use crate::connection::{AnyConnection, DbResult, corrupt, insert_if_new};
+use crate::connection::{AnyConnection, DbResult, corrupt, insert_if_new, kept, on};
 use crate::error::StoreError;
 use crate::schema::{account_thumbprints, accounts};
 use crate::store::Store;
@@ -89,10 +89,7 @@ fn contact_text(contact: &[String]) -> String {
 }
 
 pub(crate) fn by_id(connection: &mut AnyConnection, id: AccountId) -> DbResult<Option<Account>> {
-    accounts::table
-        .find(id.as_i64())
-        .select(COLUMNS)
-        .first::<Row>(connection)
+    on!(connection, |it| accounts::table.find(id.as_i64()).select(COLUMNS).first::<Row>(it))
         .optional()?
         .as_ref()
         .map(account)
@@ -101,18 +98,18 @@ pub(crate) fn by_id(connection: &mut AnyConnection, id: AccountId) -> DbResult<O
 
 fn by_thumbprint(connection: &mut AnyConnection, thumbprint: &Thumbprint) -> DbResult<Option<Account>> {
     let row = accounts::table.filter(accounts::thumbprint.eq(thumbprint.as_str().to_owned())).select(COLUMNS);
-    row.first::<Row>(connection).optional()?.as_ref().map(account).transpose()
+    on!(connection, |it| row.first::<Row>(it)).optional()?.as_ref().map(account).transpose()
 }
 
 /// Every thumbprint that the account ever had, the current key's first, then the newest.
 pub(crate) fn thumbprints(connection: &mut AnyConnection, id: AccountId) -> DbResult<Vec<Thumbprint>> {
     let current: Option<String> =
-        accounts::table.find(id.as_i64()).select(accounts::thumbprint).first(connection).optional()?;
-    let all: Vec<String> = account_thumbprints::table
+        on!(connection, |it| accounts::table.find(id.as_i64()).select(accounts::thumbprint).first(it)).optional()?;
+    let query = account_thumbprints::table
         .filter(account_thumbprints::account_id.eq(id.as_i64()))
         .order(account_thumbprints::added_at.desc())
-        .select(account_thumbprints::thumbprint)
-        .load(connection)?;
+        .select(account_thumbprints::thumbprint);
+    let all: Vec<String> = on!(connection, |it| query.load(it))?;
     let earlier = all.into_iter().filter(|it| Some(it) != current.as_ref());
     current
         .iter()
@@ -206,10 +203,10 @@ impl Store {
     ) -> Result<Option<Account>, StoreError> {
         self.write("account_update_contact", move |connection| {
             let contact = contact_text(&contact);
-            let changed = diesel::update(accounts::table.find(id.as_i64()))
+            let update = diesel::update(accounts::table.find(id.as_i64()))
                 .filter(accounts::status.eq(AccountStatus::Valid.as_str()))
-                .set(accounts::contact.eq(contact))
-                .execute(connection)?;
+                .set(accounts::contact.eq(contact));
+            let changed = on!(connection, |it| kept!(update).execute(it))?;
             if changed == 1 { by_id(connection, id) } else { Ok(None) }
         })
         .await
@@ -223,10 +220,10 @@ impl Store {
     /// Where the database fails.
     pub async fn account_deactivate(&self, id: AccountId, _: Timestamp) -> Result<Option<Account>, StoreError> {
         self.write("account_deactivate", move |connection| {
-            diesel::update(accounts::table.find(id.as_i64()))
+            let update = diesel::update(accounts::table.find(id.as_i64()))
                 .filter(accounts::status.eq(AccountStatus::Valid.as_str()))
-                .set(accounts::status.eq(AccountStatus::Deactivated.as_str()))
-                .execute(connection)?;
+                .set(accounts::status.eq(AccountStatus::Deactivated.as_str()));
+            on!(connection, |it| kept!(update).execute(it))?;
             by_id(connection, id)
         })
         .await
@@ -254,11 +251,11 @@ impl Store {
                     Some(found) => return Ok(KeyChanged::KeyInUse(found.id)),
                     None => {}
                 }
-                let changed = diesel::update(accounts::table.find(id.as_i64()))
+                let update = diesel::update(accounts::table.find(id.as_i64()))
                     .filter(accounts::status.eq(AccountStatus::Valid.as_str()))
                     .filter(accounts::thumbprint.eq(old.as_str()))
-                    .set((accounts::jwk.eq(&new_jwk), accounts::thumbprint.eq(new.as_str())))
-                    .execute(connection)?;
+                    .set((accounts::jwk.eq(&new_jwk), accounts::thumbprint.eq(new.as_str())));
+                let changed = on!(connection, |it| kept!(update).execute(it))?;
                 if changed == 1 {
                     keep_thumbprint(connection, id, &new, now)?;
                 }

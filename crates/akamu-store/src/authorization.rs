@@ -10,7 +10,7 @@ use diesel::prelude::*;
 
 use crate::account;
 use crate::account::Account;
-use crate::connection::{AnyConnection, DbResult, corrupt, insert_all};
+use crate::connection::{AnyConnection, DbResult, corrupt, insert_all, kept, on};
 use crate::error::StoreError;
 use crate::schema::{accounts, authorizations, challenges};
 use crate::store::Store;
@@ -100,10 +100,10 @@ pub(crate) fn insert(
         .map(|it| {
             let (kind, value) = stored(&it.identifier);
             (
-                authorizations::id.eq(it.id.as_octets().as_slice()),
+                authorizations::id.eq(it.id.as_octets().to_vec()),
                 authorizations::account_id.eq(account.as_i64()),
-                authorizations::identifier_kind.eq(kind),
-                authorizations::identifier_value.eq(value),
+                authorizations::identifier_kind.eq(kind.to_owned()),
+                authorizations::identifier_value.eq(value.to_owned()),
                 authorizations::status.eq(AuthorizationStatus::Pending.as_str()),
                 authorizations::expires_at.eq(it.expires_at.unix_micros()),
                 authorizations::created_at.eq(now.unix_micros()),
@@ -116,11 +116,11 @@ pub(crate) fn insert(
         .flat_map(|it| (0_i16..).zip(&it.challenges).map(move |(position, challenge)| (it, position, challenge)))
         .map(|(it, position, challenge)| {
             (
-                challenges::authorization_id.eq(it.id.as_octets().as_slice()),
-                challenges::challenge_type.eq(challenge.challenge_type.as_str()),
+                challenges::authorization_id.eq(it.id.as_octets().to_vec()),
+                challenges::challenge_type.eq(challenge.challenge_type.as_str().to_owned()),
                 challenges::account_id.eq(account.as_i64()),
                 challenges::position.eq(position),
-                challenges::token.eq(challenge.token.as_ref().map(Token::as_str)),
+                challenges::token.eq(challenge.token.as_ref().map(|it| it.as_str().to_owned())),
                 challenges::status.eq(ChallengeStatus::Pending.as_str()),
                 challenges::attempt.eq(0_i16),
             )
@@ -193,7 +193,7 @@ fn challenge(row: &Row) -> DbResult<Challenge> {
 
 /// The authorization with this id, whosever and however old, in one statement.
 pub(crate) fn by_id(connection: &mut AnyConnection, id: AuthorizationId) -> DbResult<Option<StoredAuthorization>> {
-    let rows: Vec<Row> = challenges::table
+    let query = challenges::table
         .inner_join(authorizations::table.inner_join(accounts::table))
         .filter(challenges::authorization_id.eq(id.as_octets().as_slice()))
         .order(challenges::position)
@@ -211,8 +211,8 @@ pub(crate) fn by_id(connection: &mut AnyConnection, id: AuthorizationId) -> DbRe
             challenges::attempt,
             challenges::key_auth,
             challenges::lease_token,
-        ))
-        .load(connection)?;
+        ));
+    let rows: Vec<Row> = on!(connection, |it| query.load(it))?;
     let Some(row) = rows.first() else { return Ok(None) };
     let account = account::account(&row.account)?;
     let status = match AuthorizationStatus::from_word(&row.status).ok_or_else(|| corrupt("authorizations.status"))? {
@@ -285,13 +285,13 @@ impl Store {
     ) -> Result<HashSet<AuthorizationId>, StoreError> {
         let ids: Vec<_> = ids.iter().map(|it| it.as_octets().to_vec()).collect();
         self.select("authorizations_processing", move |connection| {
-            let rows: Vec<Vec<u8>> = challenges::table
+            let query = challenges::table
                 .inner_join(authorizations::table)
                 .filter(challenges::authorization_id.eq_any(&ids))
                 .filter(challenges::status.eq(ChallengeStatus::Processing.as_str()))
                 .filter(authorizations::status.eq(AuthorizationStatus::Pending.as_str()))
-                .select(challenges::authorization_id)
-                .load(connection)?;
+                .select(challenges::authorization_id);
+            let rows: Vec<Vec<u8>> = on!(connection, |it| query.load(it))?;
             let id = |octets: &Vec<u8>| AuthorizationId::from_slice(octets).ok_or_else(|| corrupt("challenges"));
             rows.iter().map(id).collect()
         })
@@ -310,12 +310,12 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<Authorization>, StoreError> {
         self.write("authorization_deactivate", move |connection| {
-            diesel::update(authorizations::table.find(id.as_octets().as_slice()))
+            let update = diesel::update(authorizations::table.find(id.as_octets().as_slice()))
                 .filter(authorizations::account_id.eq(account.as_i64()))
                 .filter(authorizations::expires_at.gt(now.unix_micros()))
                 .filter(authorizations::status.eq_any(["pending", "valid"]))
-                .set(authorizations::status.eq(AuthorizationStatus::Deactivated.as_str()))
-                .execute(connection)?;
+                .set(authorizations::status.eq(AuthorizationStatus::Deactivated.as_str()));
+            on!(connection, |it| kept!(update).execute(it))?;
             Ok(of_account(connection, account, id, now)?.map(|it| it.authorization))
         })
         .await
@@ -334,15 +334,14 @@ impl Store {
         let wanted: Vec<_> = identifiers.iter().map(stored).collect();
         self.read("identifiers_authorized", move |connection| {
             for (kind, value) in &wanted {
-                let held = authorizations::table
+                let query = authorizations::table
                     .filter(authorizations::account_id.eq(account.as_i64()))
                     .filter(authorizations::identifier_value.eq(value))
                     .filter(authorizations::identifier_kind.eq(*kind))
                     .filter(authorizations::status.eq("valid"))
                     .filter(authorizations::expires_at.gt(now.unix_micros()))
-                    .select(authorizations::account_id)
-                    .first::<i64>(connection)
-                    .optional()?;
+                    .select(authorizations::account_id);
+                let held = on!(connection, |it| query.first::<i64>(it)).optional()?;
                 if held.is_none() {
                     return Ok(false);
                 }

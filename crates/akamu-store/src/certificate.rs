@@ -4,7 +4,7 @@ use akamu_proto::{AccountId, CertificateId, RevocationReason, Timestamp};
 use diesel::prelude::*;
 
 use crate::account::Account;
-use crate::connection::{DbResult, corrupt};
+use crate::connection::{DbResult, corrupt, kept, on};
 use crate::error::StoreError;
 use crate::schema::{accounts, certificates};
 use crate::store::Store;
@@ -110,7 +110,7 @@ impl Store {
         let serial = serial.to_vec();
         self.select("certificate_by_serial", move |connection| {
             let row = certificates::table.filter(certificates::serial.eq(&serial)).select(COLUMNS);
-            row.first::<Row>(connection).optional()?.map(certificate).transpose()
+            on!(connection, |it| row.first::<Row>(it)).optional()?.map(certificate).transpose()
         })
         .await
     }
@@ -129,23 +129,20 @@ impl Store {
         let mut ran_before = false;
         self.write("certificate_revoke", move |connection| {
             let runs_again = std::mem::replace(&mut ran_before, true);
-            let changed = diesel::update(certificates::table)
+            let update = diesel::update(certificates::table)
                 .filter(certificates::serial.eq(&serial))
                 .filter(certificates::revoked_at.is_null())
                 .set((
                     certificates::revoked_at.eq(now.unix_micros()),
                     certificates::revocation_reason.eq(i16::from(reason.code())),
-                ))
-                .execute(connection)?;
+                ));
+            let changed = on!(connection, |it| kept!(update).execute(it))?;
             if changed == 1 {
                 crl::count_revocation(connection)?;
                 return Ok(Revoked::Revoked);
             }
-            let revoked_at: Option<Option<i64>> = certificates::table
-                .filter(certificates::serial.eq(&serial))
-                .select(certificates::revoked_at)
-                .first(connection)
-                .optional()?;
+            let query = certificates::table.filter(certificates::serial.eq(&serial)).select(certificates::revoked_at);
+            let revoked_at: Option<Option<i64>> = on!(connection, |it| query.first(it)).optional()?;
             Ok(match revoked_at {
                 None => Revoked::NotFound,
                 // Ours: the answer to an earlier run was lost.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use akamu_proto::Timestamp;
 use diesel::prelude::*;
 
+use crate::connection::{kept, on};
 use crate::error::StoreError;
 use crate::schema::counters;
 use crate::store::Store;
@@ -27,7 +28,9 @@ impl Store {
     /// Where the database fails.
     pub async fn clock_check(&self) -> Result<ClockCheck, StoreError> {
         let newest: i64 = self
-            .select("clock_check", |connection| counters::table.find(NEWEST).select(counters::value).first(connection))
+            .select("clock_check", |connection| {
+                on!(connection, |it| counters::table.find(NEWEST).select(counters::value).first(it))
+            })
             .await?;
         Ok(ClockCheck { newest: (newest > 0).then(|| Timestamp::from_unix_micros(newest)) })
     }
@@ -38,11 +41,10 @@ impl Store {
     /// Where the database fails.
     pub async fn clock_renew(&self, now: Timestamp) -> Result<(), StoreError> {
         self.write("clock_renew", move |connection| {
-            diesel::update(counters::table.find(NEWEST))
+            let update = diesel::update(counters::table.find(NEWEST))
                 .filter(counters::value.le(now.minus(YOUNG).unix_micros()))
-                .set(counters::value.eq(now.unix_micros()))
-                .execute(connection)
-                .map(drop)
+                .set(counters::value.eq(now.unix_micros()));
+            on!(connection, |it| kept!(update).execute(it)).map(drop)
         })
         .await
     }

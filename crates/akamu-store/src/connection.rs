@@ -1,8 +1,17 @@
 //! One connection type over both databases, and the few statements that differ between them.
 
+use std::marker::PhantomData;
+use std::sync::OnceLock;
+
+use diesel::backend::Backend;
+use diesel::expression::{ValidGrouping, is_aggregate};
+// What `MultiConnection` uses, of which a connection here is one.
+use diesel::internal::derives::multiconnection::AstPassHelper as _;
 use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryBuilder as _, QueryFragment, QueryId};
 use diesel::result::Error as DieselError;
-use diesel::sql_types::{BigInt, Text};
+use diesel::serialize::ToSql;
+use diesel::sql_types::{BigInt, HasSqlType, Text};
 
 use akamu_proto::Timestamp;
 
@@ -19,52 +28,223 @@ pub(crate) enum AnyConnection {
 pub(crate) type DbResult<T> = Result<T, DieselError>;
 
 impl AnyConnection {
-    /// The time by which leases are measured, in Unix microseconds, as an SQL expression: the database's on PostgreSQL,
-    /// whose replicas' clocks disagree; `now` on SQLite, which has one owner.
-    ///
-    /// `akamu.clock_offset` is a session setting that only tests set, so that a lease ends without waiting.
-    pub(crate) fn lease_clock(&self, now: Timestamp) -> diesel::expression::SqlLiteral<BigInt> {
+    /// The time by which leases are measured: the database's on PostgreSQL, whose replicas' clocks disagree; `now` on
+    /// SQLite, which has one owner.
+    pub(crate) fn lease_clock(&self, now: Timestamp) -> LeaseClock {
         match self {
-            Self::Postgres(_) => diesel::dsl::sql::<BigInt>(
-                "((extract(epoch from clock_timestamp()) * 1000000)::bigint \
-                 + coalesce(nullif(current_setting('akamu.clock_offset', true), ''), '0')::bigint)",
-            ),
-            Self::Sqlite(_) => diesel::dsl::sql::<BigInt>(&now.unix_micros().to_string()),
+            Self::Postgres(_) => LeaseClock::Database { later: 0 },
+            Self::Sqlite(_) => LeaseClock::Told(now.unix_micros()),
         }
     }
 }
 
-/// Inserts rows in one statement: `ON CONFLICT` and batch inserts exist on the two connections, not on their sum.
+/// Runs a statement on the one database that there is. `AnyConnection` would run it too, but writes its text anew for each
+/// run, some of them four times, and never finds it among the prepared ones by its type.
+macro_rules! on {
+    ($connection:expr, |$it:ident| $run:expr) => {
+        match $connection {
+            $crate::connection::AnyConnection::Postgres($it) => $run,
+            $crate::connection::AnyConnection::Sqlite($it) => $run,
+        }
+    };
+}
+pub(crate) use on;
+
+/// A statement of one place in this crate, whose text never changes: it is written once, and stays prepared. Diesel keeps
+/// none prepared that could be another one with other values, as an UPDATE of columns that may be left out, and writes its
+/// text for each run.
+#[derive(Debug)]
+pub(crate) struct Kept<Q, P> {
+    statement: Q,
+    text: &'static OnceLock<String>,
+    place: PhantomData<P>,
+}
+
+impl<Q, P> Kept<Q, P> {
+    /// `P` and `text` are this place's own, and one database's: [`kept`] makes them.
+    pub(crate) const fn new(statement: Q, text: &'static OnceLock<String>) -> Self {
+        Self { statement, text, place: PhantomData }
+    }
+}
+
+/// A [`Kept`] statement of this place, for one database.
+macro_rules! kept {
+    ($statement:expr) => {{
+        struct Place;
+        static TEXT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+        $crate::connection::Kept::<_, Place>::new($statement, &TEXT)
+    }};
+}
+pub(crate) use kept;
+
+impl<Q, P, DB> QueryFragment<DB> for Kept<Q, P>
+where
+    DB: Backend,
+    DB::QueryBuilder: Default,
+    Q: QueryFragment<DB>,
+{
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        if out.bind_collector().is_some() || out.debug_binds().is_some() {
+            return self.statement.walk_ast(out);
+        }
+        // The others want the text, or whether it may change.
+        let write = || {
+            let mut builder = DB::QueryBuilder::default();
+            self.statement.to_sql(&mut builder, out.backend()).map(|()| builder.finish())
+        };
+        let text = match self.text.get() {
+            Some(text) => {
+                debug_assert_eq!(*text, write()?, "the text of a kept statement never changes");
+                text
+            }
+            None => {
+                let text = write()?;
+                self.text.get_or_init(|| text)
+            }
+        };
+        out.push_sql(text);
+        Ok(())
+    }
+}
+
+impl<Q, P: 'static> QueryId for Kept<Q, P> {
+    type QueryId = P;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl<Q: Query, P> Query for Kept<Q, P> {
+    type SqlType = Q::SqlType;
+}
+
+impl<Q, P, C> RunQueryDsl<C> for Kept<Q, P> {}
+
+/// A time by the clock of leases, in Unix microseconds.
+///
+/// `akamu.clock_offset` is a session setting that only tests set, so that a lease ends without waiting.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LeaseClock {
+    Told(i64),
+    Database { later: i64 },
+}
+
+impl LeaseClock {
+    /// So many microseconds later.
+    pub(crate) const fn plus(self, micros: i64) -> Self {
+        match self {
+            Self::Told(at) => Self::Told(at + micros),
+            Self::Database { later } => Self::Database { later: later + micros },
+        }
+    }
+}
+
+impl Expression for LeaseClock {
+    type SqlType = BigInt;
+}
+
+impl<S> AppearsOnTable<S> for LeaseClock {}
+impl<S> SelectableExpression<S> for LeaseClock {}
+
+impl<G> ValidGrouping<G> for LeaseClock {
+    type IsAggregate = is_aggregate::Never;
+}
+
+impl QueryId for LeaseClock {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl<DB> QueryFragment<DB> for LeaseClock
+where
+    DB: Backend + HasSqlType<BigInt>,
+    i64: ToSql<BigInt, DB>,
+{
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        let (clock, value) = match self {
+            Self::Told(at) => ("", at),
+            Self::Database { later } => (
+                "((extract(epoch from clock_timestamp()) * 1000000)::bigint \
+                 + coalesce(nullif(current_setting('akamu.clock_offset', true), ''), '0')::bigint) + ",
+                later,
+            ),
+        };
+        out.push_sql("(");
+        out.push_sql(clock);
+        out.push_bind_param::<BigInt, _>(value)?;
+        out.push_sql(")");
+        Ok(())
+    }
+}
+
+/// The state `processing` as it stands in the indexes of queues: neither database uses a partial index for a value that
+/// it is told only when the statement runs.
+#[derive(Clone, Copy, Debug, QueryId)]
+pub(crate) struct Processing;
+
+impl Expression for Processing {
+    type SqlType = Text;
+}
+
+impl<S> AppearsOnTable<S> for Processing {}
+impl<S> SelectableExpression<S> for Processing {}
+
+impl<G> ValidGrouping<G> for Processing {
+    type IsAggregate = is_aggregate::Never;
+}
+
+impl<DB: Backend> QueryFragment<DB> for Processing {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        out.push_sql("'processing'");
+        Ok(())
+    }
+}
+
+/// Inserts rows in one statement, which stays prepared where it is one of a few.
 macro_rules! insert_all {
     ($connection:expr, $table:expr, $rows:expr) => {
         match $connection {
-            $crate::connection::AnyConnection::Postgres(it) => diesel::insert_into($table).values($rows).execute(it),
-            $crate::connection::AnyConnection::Sqlite(it) => diesel::insert_into($table).values($rows).execute(it),
+            $crate::connection::AnyConnection::Postgres(it) => {
+                $crate::connection::insert_kept!(it, $table, $rows, 1, 2, 3, 4, 6, 8)
+            }
+            $crate::connection::AnyConnection::Sqlite(it) => {
+                $crate::connection::insert_arrays!(it, $table, $rows, 1, 2, 3, 4, 6, 8)
+            }
         }
     };
 }
 pub(crate) use insert_all;
 
-/// Inserts a row where none has its key; tells whether it did.
-macro_rules! insert_if_new {
-    ($connection:expr, $table:expr, $row:expr) => {
-        match $connection {
-            $crate::connection::AnyConnection::Postgres(it) => {
-                diesel::insert_into($table).values($row).on_conflict_do_nothing().execute(it).map(|rows| rows == 1)
-            }
-            $crate::connection::AnyConnection::Sqlite(it) => {
-                diesel::insert_into($table).values($row).on_conflict_do_nothing().execute(it).map(|rows| rows == 1)
-            }
+macro_rules! insert_kept {
+    ($connection:expr, $table:expr, $rows:expr $(, $count:literal)+) => {
+        match $rows.len() {
+            $($count => $crate::connection::kept!(diesel::insert_into($table).values($rows)).execute($connection),)+
+            _ => diesel::insert_into($table).values($rows).execute($connection),
         }
     };
 }
-pub(crate) use insert_if_new;
+pub(crate) use insert_kept;
 
-/// The state `processing` as it stands in the indexes of queues: neither database uses a partial index for a value that
-/// it is told only when the statement runs.
-pub(crate) fn processing() -> diesel::expression::SqlLiteral<Text> {
-    diesel::dsl::sql::<Text>("'processing'")
+/// What diesel makes of rows for SQLite cannot be [`Kept`]; of an array it knows how long it is.
+macro_rules! insert_arrays {
+    ($connection:expr, $table:expr, $rows:expr $(, $count:literal)+) => {
+        $(if let Ok(rows) = <&[_; $count]>::try_from($rows.as_slice()) {
+            diesel::insert_into($table).values(rows).execute($connection)
+        } else)+ {
+            diesel::insert_into($table).values($rows).execute($connection)
+        }
+    };
 }
+pub(crate) use insert_arrays;
+
+/// Inserts a row where none has its key; tells whether it did.
+macro_rules! insert_if_new {
+    ($connection:expr, $table:expr, $row:expr) => {
+        $crate::connection::on!($connection, |it| {
+            let insert = diesel::insert_into($table).values($row).on_conflict_do_nothing();
+            $crate::connection::kept!(insert).execute(it).map(|rows| rows == 1)
+        })
+    };
+}
+pub(crate) use insert_if_new;
 
 /// A text or number in a row that its type does not know: somebody else wrote it.
 pub(crate) fn corrupt(what: &'static str) -> DieselError {

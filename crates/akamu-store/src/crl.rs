@@ -3,7 +3,7 @@
 use akamu_proto::{RevocationReason, Timestamp};
 use diesel::prelude::*;
 
-use crate::connection::{AnyConnection, DbResult, corrupt, insert_if_new};
+use crate::connection::{AnyConnection, DbResult, corrupt, insert_if_new, kept, on};
 use crate::error::StoreError;
 use crate::schema::{certificates, counters, crls};
 use crate::store::Store;
@@ -81,12 +81,13 @@ fn revoked_certificate(
 /// replica died.
 pub(crate) fn count_revocation(connection: &mut AnyConnection) -> DbResult<()> {
     let row = counters::table.find(REVOCATIONS);
-    diesel::update(row).set(counters::value.eq(counters::value + 1)).execute(connection)?;
+    let update = diesel::update(row).set(counters::value.eq(counters::value + 1));
+    on!(connection, |it| kept!(update).execute(it))?;
     Ok(())
 }
 
 fn revocations(connection: &mut AnyConnection) -> DbResult<i64> {
-    counters::table.find(REVOCATIONS).select(counters::value).first(connection)
+    on!(connection, |it| counters::table.find(REVOCATIONS).select(counters::value).first(it))
 }
 
 impl Store {
@@ -99,17 +100,14 @@ impl Store {
         self.read("revocations", move |connection| {
             // First: what is revoked meanwhile may be listed and not counted, never the other way round.
             let count = revocations(connection)?;
-            let newest: Option<(i64, i64)> = crls::table
-                .order(crls::number.desc())
-                .select((crls::this_update, crls::next_update))
-                .first(connection)
-                .optional()?;
+            let query = crls::table.order(crls::number.desc()).select((crls::this_update, crls::next_update));
+            let newest: Option<(i64, i64)> = on!(connection, |it| query.first(it)).optional()?;
             let period = newest.map_or(0, |(this_update, next_update)| next_update - this_update);
-            let mut rows: Vec<(Vec<u8>, Option<i64>, Option<i16>)> = certificates::table
+            let query = certificates::table
                 .filter(certificates::revoked_at.is_not_null())
                 .filter(certificates::not_after.gt(now.unix_micros() - period))
-                .select((certificates::serial, certificates::revoked_at, certificates::revocation_reason))
-                .load(connection)?;
+                .select((certificates::serial, certificates::revoked_at, certificates::revocation_reason));
+            let mut rows: Vec<(Vec<u8>, Option<i64>, Option<i16>)> = on!(connection, |it| query.load(it))?;
             // Not by the database, which would walk through every serial number there is.
             rows.sort_unstable();
             let certificates = rows.into_iter().map(revoked_certificate).collect::<DbResult<_>>()?;
@@ -127,12 +125,13 @@ impl Store {
         self.write("crl_number_next", move |connection| {
             let row = || counters::table.find(NUMBER);
             // The first update takes the row, so that two replicas cannot draw one number.
-            diesel::update(row()).set(counters::value.eq(counters::value + 1)).execute(connection)?;
-            diesel::update(row())
+            let update = diesel::update(row()).set(counters::value.eq(counters::value + 1));
+            on!(connection, |it| kept!(update).execute(it))?;
+            let update = diesel::update(row())
                 .filter(counters::value.lt(now.unix_secs()))
-                .set(counters::value.eq(now.unix_secs()))
-                .execute(connection)?;
-            row().select(counters::value).first(connection)
+                .set(counters::value.eq(now.unix_secs()));
+            on!(connection, |it| kept!(update).execute(it))?;
+            on!(connection, |it| row().select(counters::value).first(it))
         })
         .await
     }
@@ -153,9 +152,9 @@ impl Store {
             );
             insert_if_new!(connection, crls::table, row)?;
             let kept: Vec<i64> =
-                crls::table.order(crls::number.desc()).limit(KEPT).select(crls::number).load(connection)?;
+                on!(connection, |it| crls::table.order(crls::number.desc()).limit(KEPT).select(crls::number).load(it))?;
             kept.last().map_or(Ok(0), |oldest| {
-                diesel::delete(crls::table.filter(crls::number.lt(*oldest))).execute(connection)
+                on!(connection, |it| diesel::delete(crls::table.filter(crls::number.lt(*oldest))).execute(it))
             })
         })
         .await
@@ -168,12 +167,14 @@ impl Store {
     pub async fn crl_check(&self, number: i64) -> Result<CrlCheck, StoreError> {
         self.read("crl_check", move |connection| {
             let newest = || crls::table.order(crls::number.desc());
-            let made_of: Option<i64> = newest().select(crls::revocations).first(connection).optional()?;
-            let newer = newest()
-                .filter(crls::number.gt(number))
-                .select((crls::number, crls::der, crls::this_update, crls::next_update))
-                .first::<Row>(connection)
-                .optional()?;
+            let made_of: Option<i64> = on!(connection, |it| newest().select(crls::revocations).first(it)).optional()?;
+            let query = newest().filter(crls::number.gt(number)).select((
+                crls::number,
+                crls::der,
+                crls::this_update,
+                crls::next_update,
+            ));
+            let newer = on!(connection, |it| query.first::<Row>(it)).optional()?;
             Ok(CrlCheck { newer: newer.map(stored_crl), is_complete: made_of == Some(revocations(connection)?) })
         })
         .await

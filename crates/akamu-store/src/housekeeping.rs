@@ -8,7 +8,7 @@ use akamu_proto::Timestamp;
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 
-use crate::connection::{AnyConnection, DbResult, processing};
+use crate::connection::{AnyConnection, DbResult, Processing, kept, on};
 use crate::error::StoreError;
 use crate::lease::{LeaseRequest, LeaseTerms};
 use crate::schema::{authorizations, certificates, challenges, duties, order_authorizations, orders};
@@ -52,11 +52,11 @@ pub enum HousekeepingStep {
 
 /// The lease, taken or made longer; `false`: another server has it.
 fn lead(connection: &mut AnyConnection, terms: &LeaseTerms, now: Timestamp) -> DbResult<bool> {
-    let (clock, end) = (connection.lease_clock(now), connection.lease_clock(now) + terms.micros());
-    let changed = diesel::update(duties::table.find(DUTY))
+    let (clock, end) = (connection.lease_clock(now), connection.lease_clock(now).plus(terms.micros()));
+    let update = diesel::update(duties::table.find(DUTY))
         .filter(duties::lease_expires_at.lt(clock).or(duties::lease_owner.eq(terms.owner())))
-        .set((duties::lease_owner.eq(terms.owner()), duties::lease_expires_at.eq(end)))
-        .execute(connection)?;
+        .set((duties::lease_owner.eq(terms.owner()), duties::lease_expires_at.eq(end)));
+    let changed = on!(connection, |it| kept!(update).execute(it))?;
     Ok(changed == 1)
 }
 
@@ -80,11 +80,11 @@ macro_rules! next_rows {
 }
 
 fn remove_orders(connection: &mut AnyConnection, ids: &[Vec<u8>], before: i64) -> DbResult<usize> {
-    let is_final = || orders::expires_at.le(before).and(orders::status.ne(processing()));
+    let is_final = || orders::expires_at.le(before).and(orders::status.ne(Processing));
     let ended = orders::table.filter(orders::id.eq_any(ids)).filter(is_final()).select(orders::id);
-    diesel::delete(order_authorizations::table.filter(order_authorizations::order_id.eq_any(ended)))
-        .execute(connection)?;
-    diesel::delete(orders::table.filter(orders::id.eq_any(ids)).filter(is_final())).execute(connection)
+    let delete = diesel::delete(order_authorizations::table.filter(order_authorizations::order_id.eq_any(ended)));
+    on!(connection, |it| delete.execute(it))?;
+    on!(connection, |it| diesel::delete(orders::table.filter(orders::id.eq_any(ids)).filter(is_final())).execute(it))
 }
 
 fn remove_authorizations(connection: &mut AnyConnection, ids: &[Vec<u8>], before: i64) -> DbResult<usize> {
@@ -95,19 +95,20 @@ fn remove_authorizations(connection: &mut AnyConnection, ids: &[Vec<u8>], before
             .filter(challenges::status.eq("processing"));
         authorizations::expires_at.le(before).and(not(exists(links))).and(not(exists(running)))
     };
-    let unused: Vec<Vec<u8>> = authorizations::table
-        .filter(authorizations::id.eq_any(ids))
-        .filter(is_unused())
-        .select(authorizations::id)
-        .load(connection)?;
-    diesel::delete(challenges::table.filter(challenges::authorization_id.eq_any(&unused))).execute(connection)?;
-    diesel::delete(authorizations::table.filter(authorizations::id.eq_any(&unused)).filter(is_unused()))
-        .execute(connection)
+    let query =
+        authorizations::table.filter(authorizations::id.eq_any(ids)).filter(is_unused()).select(authorizations::id);
+    let unused: Vec<Vec<u8>> = on!(connection, |it| query.load(it))?;
+    let delete = diesel::delete(challenges::table.filter(challenges::authorization_id.eq_any(&unused)));
+    on!(connection, |it| delete.execute(it))?;
+    let delete = diesel::delete(authorizations::table.filter(authorizations::id.eq_any(&unused)).filter(is_unused()));
+    on!(connection, |it| delete.execute(it))
 }
 
 fn remove_certificates(connection: &mut AnyConnection, ids: &[Vec<u8>], before: i64) -> DbResult<usize> {
-    diesel::delete(certificates::table.filter(certificates::id.eq_any(ids)).filter(certificates::not_after.le(before)))
-        .execute(connection)
+    let delete = diesel::delete(
+        certificates::table.filter(certificates::id.eq_any(ids)).filter(certificates::not_after.le(before)),
+    );
+    on!(connection, |it| delete.execute(it))
 }
 
 fn step(

@@ -3,7 +3,7 @@
 use akamu_proto::Timestamp;
 use diesel::prelude::*;
 
-use crate::connection::{AnyConnection, DbResult, corrupt, insert_if_new};
+use crate::connection::{AnyConnection, DbResult, corrupt, insert_if_new, kept, on};
 use crate::error::StoreError;
 use crate::schema::identity;
 use crate::store::Store;
@@ -32,7 +32,8 @@ const ROW: i16 = 1;
 
 pub(crate) fn read(connection: &mut AnyConnection) -> DbResult<Option<Identity>> {
     let row: Option<(String, Vec<u8>)> =
-        identity::table.find(ROW).select((identity::base_url, identity::issuers)).first(connection).optional()?;
+        on!(connection, |it| identity::table.find(ROW).select((identity::base_url, identity::issuers)).first(it))
+            .optional()?;
     let Some((base_url, issuers)) = row else { return Ok(None) };
     let (digests, rest) = issuers.as_chunks();
     if rest.is_empty() {
@@ -86,9 +87,9 @@ impl Store {
                 identity::issuers.eq(ours.issuers.concat()),
             );
             if !insert_if_new!(connection, identity::table, row)? {
-                diesel::update(identity::table.find(ROW))
-                    .set((identity::base_url.eq(&ours.base_url), identity::issuers.eq(ours.issuers.concat())))
-                    .execute(connection)?;
+                let update = diesel::update(identity::table.find(ROW))
+                    .set((identity::base_url.eq(&ours.base_url), identity::issuers.eq(ours.issuers.concat())));
+                on!(connection, |it| kept!(update).execute(it))?;
             }
             Ok(())
         })

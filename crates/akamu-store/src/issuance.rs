@@ -4,7 +4,7 @@ use akamu_proto::{AccountId, AccountStatus, CertificateId, OrderId, OrderStatus,
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 
-use crate::connection::{AnyConnection, DbResult, corrupt, processing};
+use crate::connection::{AnyConnection, DbResult, Processing, corrupt, kept, on};
 use crate::error::StoreError;
 use crate::lease::{Lease, LeaseRequest, LeaseTerms, LeaseToken};
 use crate::order::{self, Order};
@@ -87,8 +87,8 @@ fn start(
         .inner_join(authorizations::table)
         .filter(order_authorizations::order_id.eq(id))
         .filter(authorizations::status.ne("valid").or(authorizations::expires_at.le(now.unix_micros())));
-    let end = connection.lease_clock(now) + terms.micros();
-    let changed = diesel::update(orders::table.find(id))
+    let end = connection.lease_clock(now).plus(terms.micros());
+    let update = diesel::update(orders::table.find(id))
         .filter(orders::account_id.eq(account.as_i64()))
         .filter(orders::status.eq(OrderStatus::Pending.as_str()))
         .filter(orders::expires_at.gt(now.unix_micros()))
@@ -102,8 +102,8 @@ fn start(
             orders::lease_token.eq(terms.token.as_octets()),
             orders::lease_owner.eq(terms.owner()),
             orders::lease_expires_at.eq(end.nullable()),
-        ))
-        .execute(connection)?;
+        ));
+    let changed = on!(connection, |it| kept!(update).execute(it))?;
     Ok(changed == 1)
 }
 
@@ -143,7 +143,7 @@ fn record(
     new: &NewCertificate,
 ) -> DbResult<IssuanceRecorded> {
     let id = issuance.order.as_octets().as_slice();
-    let serial: Option<Option<Vec<u8>>> = diesel::update(orders::table.find(id))
+    let update = diesel::update(orders::table.find(id))
         .filter(orders::status.eq(OrderStatus::Processing.as_str()))
         .filter(orders::lease_token.eq(token.as_octets()))
         .set((
@@ -152,18 +152,16 @@ fn record(
             orders::tbs.eq(None::<Vec<u8>>),
             orders::lease_expires_at.eq(None::<i64>),
         ))
-        .returning(orders::serial)
-        .get_result(connection)
-        .optional()?;
+        .returning(orders::serial);
+    let serial: Option<Option<Vec<u8>>> = on!(connection, |it| kept!(update).get_result(it)).optional()?;
     let Some(serial) = serial else {
         // Where the answer to an earlier run was lost, the token stays with the result.
-        let recorded: Option<Option<Vec<u8>>> = orders::table
+        let query = orders::table
             .find(id)
             .filter(orders::status.eq(OrderStatus::Valid.as_str()))
             .filter(orders::lease_token.eq(token.as_octets()))
-            .select(orders::certificate_id)
-            .first(connection)
-            .optional()?;
+            .select(orders::certificate_id);
+        let recorded: Option<Option<Vec<u8>>> = on!(connection, |it| query.first(it)).optional()?;
         let Some(recorded) = recorded.flatten() else { return Ok(IssuanceRecorded::LeaseLost) };
         let recorded = CertificateId::from_slice(&recorded).ok_or_else(|| corrupt("orders.certificate_id"))?;
         return Ok(IssuanceRecorded::Recorded(recorded));
@@ -178,7 +176,8 @@ fn record(
         certificates::not_before.eq(new.not_before.unix_micros()),
         certificates::not_after.eq(new.not_after.unix_micros()),
     );
-    diesel::insert_into(certificates::table).values(row).execute(connection)?;
+    let insert = diesel::insert_into(certificates::table).values(row);
+    on!(connection, |it| kept!(insert).execute(it))?;
     Ok(IssuanceRecorded::Recorded(new.id))
 }
 
@@ -188,7 +187,7 @@ type Abandoned = (Vec<u8>, i64, Option<Vec<u8>>);
 macro_rules! abandoned {
     ($connection:expr, $clock:expr, $limit:expr $(, $lock:ident)*) => {
         orders::table
-            .filter(orders::status.eq(processing()))
+            .filter(orders::status.eq(Processing))
             .filter(orders::lease_expires_at.is_null().or(orders::lease_expires_at.lt($clock.nullable())))
             .order(orders::id)
             .limit($limit)
@@ -215,14 +214,13 @@ fn claim(
     let rows = abandoned(connection, limit, now)?;
     let mut leases = Vec::with_capacity(rows.len());
     for (id, account, tbs) in rows {
-        let end = connection.lease_clock(now) + terms.micros();
-        diesel::update(orders::table.find(&id))
-            .set((
-                orders::lease_token.eq(terms.token.as_octets()),
-                orders::lease_owner.eq(terms.owner()),
-                orders::lease_expires_at.eq(end.nullable()),
-            ))
-            .execute(connection)?;
+        let end = connection.lease_clock(now).plus(terms.micros());
+        let update = diesel::update(orders::table.find(&id)).set((
+            orders::lease_token.eq(terms.token.as_octets()),
+            orders::lease_owner.eq(terms.owner()),
+            orders::lease_expires_at.eq(end.nullable()),
+        ));
+        on!(connection, |it| kept!(update).execute(it))?;
         let subject = Issuance {
             account: AccountId::from_i64(account).ok_or_else(|| corrupt("orders.account_id"))?,
             order: OrderId::from_slice(&id).ok_or_else(|| corrupt("orders.id"))?,
@@ -275,16 +273,17 @@ impl Store {
     ) -> Result<(), StoreError> {
         let error = order::stored_problem(&problem);
         self.write("issuance_fail", move |connection| {
-            diesel::update(orders::table.find(lease.subject().order.as_octets().as_slice()))
+            let token = lease.token();
+            let update = diesel::update(orders::table.find(lease.subject().order.as_octets().as_slice()))
                 .filter(orders::status.eq(OrderStatus::Processing.as_str()))
-                .filter(orders::lease_token.eq(lease.token().as_octets()))
+                .filter(orders::lease_token.eq(token.as_octets()))
                 .set((
                     orders::status.eq(OrderStatus::Invalid.as_str()),
                     orders::error.eq(&error),
                     orders::tbs.eq(None::<Vec<u8>>),
                     orders::lease_expires_at.eq(None::<i64>),
-                ))
-                .execute(connection)?;
+                ));
+            on!(connection, |it| kept!(update).execute(it))?;
             Ok(())
         })
         .await

@@ -214,12 +214,11 @@ fn despite_races<T, E>(mut create: impl FnMut() -> Result<T, E>) -> Result<T, E>
 }
 
 fn take_lock(connection: &mut AnyConnection, now: Timestamp) -> DbResult<bool> {
-    let clock = || connection.lease_clock(now);
-    let (before, until) = (clock(), clock());
+    let clock = connection.lease_clock(now);
     let lease = i64::try_from(LEASE.as_micros()).unwrap_or(i64::MAX / 4);
     let taken = diesel::update(akamu_migration_lock::table)
-        .filter(akamu_migration_lock::held_until.lt(before))
-        .set(akamu_migration_lock::held_until.eq(until + lease))
+        .filter(akamu_migration_lock::held_until.lt(clock))
+        .set(akamu_migration_lock::held_until.eq(clock.plus(lease)))
         .execute(connection)?;
     Ok(taken == 1)
 }

@@ -14,7 +14,7 @@ use diesel::sql_types::{BigInt, Binary, Text};
 use crate::account;
 use crate::account::Account;
 use crate::authorization::{self, NewAuthorization};
-use crate::connection::{AnyConnection, DbResult, corrupt, insert_all};
+use crate::connection::{AnyConnection, DbResult, corrupt, insert_all, on};
 use crate::error::StoreError;
 use crate::schema::{accounts, authorizations, challenges, order_authorizations, orders};
 use crate::store::Store;
@@ -144,11 +144,11 @@ fn authorization_id(row: &Row) -> DbResult<AuthorizationId> {
 
 /// Why an authorization failed.
 fn failure(connection: &mut AnyConnection, id: AuthorizationId) -> DbResult<Problem> {
-    let error: Option<String> = challenges::table
+    let query = challenges::table
         .filter(challenges::authorization_id.eq(id.as_octets().as_slice()))
         .filter(challenges::error.is_not_null())
-        .select(challenges::error)
-        .first(connection)?;
+        .select(challenges::error);
+    let error: Option<String> = on!(connection, |it| query.first(it))?;
     error.and_then(|it| serde_json::from_str(&it).ok()).ok_or_else(|| corrupt("challenges.error"))
 }
 
@@ -204,7 +204,7 @@ pub(crate) fn by_id(
     id: OrderId,
     now: Timestamp,
 ) -> DbResult<Option<StoredOrder>> {
-    let rows: Vec<Row> = orders::table
+    let query = orders::table
         .inner_join(order_authorizations::table.inner_join(authorizations::table))
         .inner_join(accounts::table)
         .filter(orders::id.eq(id.as_octets().as_slice()))
@@ -224,8 +224,8 @@ pub(crate) fn by_id(
             authorizations::identifier_value,
             authorizations::status,
             authorizations::expires_at,
-        ))
-        .load(connection)?;
+        ));
+    let rows: Vec<Row> = on!(connection, |it| query.load(it))?;
     stored_order(connection, id, &rows, now)
 }
 
@@ -279,9 +279,9 @@ fn create(connection: &mut AnyConnection, new: &NewOrder, now: Timestamp) -> DbR
         .zip(&new.authorizations)
         .map(|(position, it)| {
             (
-                order_authorizations::order_id.eq(id),
+                order_authorizations::order_id.eq(id.to_vec()),
                 order_authorizations::position.eq(position),
-                order_authorizations::authorization_id.eq(it.id.as_octets().as_slice()),
+                order_authorizations::authorization_id.eq(it.id.as_octets().to_vec()),
             )
         })
         .collect();

@@ -11,7 +11,7 @@ use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 
 use crate::authorization::{self, Authorization, Challenge};
-use crate::connection::{AnyConnection, DbResult};
+use crate::connection::{AnyConnection, DbResult, kept, on};
 use crate::error::StoreError;
 use crate::lease::{Lease, LeaseRequest, LeaseTerms};
 use crate::schema::{accounts, authorizations, challenges};
@@ -138,20 +138,19 @@ fn lease(
     terms: &LeaseTerms,
     now: Timestamp,
 ) -> DbResult<bool> {
-    let end = connection.lease_clock(now) + terms.micros();
-    let changed =
-        diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge.challenge_type.as_str())))
-            .filter(challenges::status.eq(challenge.status.as_str()))
-            .filter(challenges::attempt.eq(challenge.attempt))
-            .set((
-                challenges::status.eq(ChallengeStatus::Processing.as_str()),
-                challenges::key_auth.eq(proof),
-                challenges::attempt.eq(challenge.attempt + 1),
-                challenges::lease_token.eq(terms.token.as_octets()),
-                challenges::lease_owner.eq(terms.owner()),
-                challenges::lease_expires_at.eq(end.nullable()),
-            ))
-            .execute(connection)?;
+    let end = connection.lease_clock(now).plus(terms.micros());
+    let update = diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge.challenge_type.as_str())))
+        .filter(challenges::status.eq(challenge.status.as_str()))
+        .filter(challenges::attempt.eq(challenge.attempt))
+        .set((
+            challenges::status.eq(ChallengeStatus::Processing.as_str()),
+            challenges::key_auth.eq(proof),
+            challenges::attempt.eq(challenge.attempt + 1),
+            challenges::lease_token.eq(terms.token.as_octets()),
+            challenges::lease_owner.eq(terms.owner()),
+            challenges::lease_expires_at.eq(end.nullable()),
+        ));
+    let changed = on!(connection, |it| kept!(update).execute(it))?;
     Ok(changed == 1)
 }
 
@@ -179,10 +178,10 @@ fn start(
     let to_processing = (challenges::status.eq(ChallengeStatus::Processing.as_str()), challenges::key_auth.eq(proof));
     let Some(terms) = terms else {
         let queued = diesel::update(pending()).set(to_processing).returning(challenges::attempt);
-        return queued.get_result(connection).optional();
+        return on!(connection, |it| kept!(queued).get_result(it)).optional();
     };
-    let end = connection.lease_clock(now) + terms.micros();
-    diesel::update(pending())
+    let end = connection.lease_clock(now).plus(terms.micros());
+    let update = diesel::update(pending())
         .set((
             to_processing,
             challenges::attempt.eq(challenges::attempt + 1_i16),
@@ -190,9 +189,8 @@ fn start(
             challenges::lease_owner.eq(terms.owner()),
             challenges::lease_expires_at.eq(end.nullable()),
         ))
-        .returning(challenges::attempt)
-        .get_result(connection)
-        .optional()
+        .returning(challenges::attempt);
+    on!(connection, |it| kept!(update).get_result(it)).optional()
 }
 
 fn begin(
@@ -260,18 +258,19 @@ impl Store {
     /// Where the database fails; then the lease expires by itself.
     pub async fn validation_release(&self, lease: Lease<Validation>) -> Result<(), StoreError> {
         self.write("validation_release", move |connection| {
+            let token = lease.token();
             let Validation { authorization, challenge_type, .. } = lease.subject();
             let key = (authorization.id.as_octets().as_slice(), challenge_type.as_str());
-            diesel::update(challenges::table.find(key))
+            let update = diesel::update(challenges::table.find(key))
                 .filter(challenges::status.eq(ChallengeStatus::Processing.as_str()))
-                .filter(challenges::lease_token.eq(lease.token().as_octets()))
+                .filter(challenges::lease_token.eq(token.as_octets()))
                 .set((
                     challenges::attempt.eq(challenges::attempt - 1_i16),
                     challenges::lease_token.eq(None::<Vec<u8>>),
                     challenges::lease_owner.eq(None::<Vec<u8>>),
                     challenges::lease_expires_at.eq(None::<i64>),
-                ))
-                .execute(connection)?;
+                ));
+            on!(connection, |it| kept!(update).execute(it))?;
             Ok(())
         })
         .await

@@ -6,7 +6,7 @@ use akamu_proto::Timestamp;
 use diesel::prelude::*;
 
 use super::{CheckedNonce, ISSUED, Kind, seconds};
-use crate::connection::{AnyConnection, DbResult, insert_if_new};
+use crate::connection::{AnyConnection, DbResult, insert_if_new, on};
 use crate::error::StoreError;
 use crate::schema::{nonce_keys, redeemed_nonces};
 use crate::store::Store;
@@ -44,7 +44,8 @@ impl Store {
                 return Ok(true);
             }
             let found: Option<Vec<u8>> =
-                redeemed_nonces::table.find(&key).select(redeemed_nonces::owner).first(connection).optional()?;
+                on!(connection, |it| redeemed_nonces::table.find(&key).select(redeemed_nonces::owner).first(it))
+                    .optional()?;
             Ok(found.as_deref() == Some(owner.as_slice()))
         })
         .await
@@ -79,21 +80,18 @@ impl Store {
 /// Forgets nonces issued before this second, at most [`BATCH`]; tells how many.
 fn forget(connection: &mut AnyConnection, before: [u8; ISSUED]) -> DbResult<usize> {
     let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);
-    let old: Vec<Vec<u8>> = redeemed_nonces::table
+    let query = redeemed_nonces::table
         .filter(redeemed_nonces::nonce.lt(before.as_slice()))
         .order(redeemed_nonces::nonce)
         .limit(limit)
-        .select(redeemed_nonces::nonce)
-        .load(connection)?;
-    diesel::delete(redeemed_nonces::table.filter(redeemed_nonces::nonce.eq_any(&old))).execute(connection)
+        .select(redeemed_nonces::nonce);
+    let old: Vec<Vec<u8>> = on!(connection, |it| query.load(it))?;
+    on!(connection, |it| diesel::delete(redeemed_nonces::table.filter(redeemed_nonces::nonce.eq_any(&old))).execute(it))
 }
 
 fn read_keys(connection: &mut AnyConnection) -> DbResult<Vec<KeyRow>> {
-    nonce_keys::table
-        .select((nonce_keys::id, nonce_keys::octets))
-        .order(nonce_keys::id.desc())
-        .limit(KEYS)
-        .load(connection)
+    let query = nonce_keys::table.select((nonce_keys::id, nonce_keys::octets)).order(nonce_keys::id.desc()).limit(KEYS);
+    on!(connection, |it| query.load(it))
 }
 
 /// The keys that are accepted, after adding `key` where a new one is due. Two replicas that add one at once agree on the
@@ -104,11 +102,8 @@ pub(super) fn renew_keys(
     lifetime: Duration,
     now: Timestamp,
 ) -> DbResult<Vec<KeyRow>> {
-    let newest: Option<(i64, i64)> = nonce_keys::table
-        .select((nonce_keys::id, nonce_keys::created_at))
-        .order(nonce_keys::id.desc())
-        .first(connection)
-        .optional()?;
+    let query = nonce_keys::table.select((nonce_keys::id, nonce_keys::created_at)).order(nonce_keys::id.desc());
+    let newest: Option<(i64, i64)> = on!(connection, |it| query.first(it)).optional()?;
     // A key is dropped when the second one after it is made: by then its nonces have expired.
     let age = KEY_AGE.max(lifetime);
     if newest.is_none_or(|(_, created_at)| now.since(Timestamp::from_unix_micros(created_at)) >= age) {
@@ -121,7 +116,7 @@ pub(super) fn renew_keys(
     }
     let keys = read_keys(connection)?;
     if let Some((oldest, _)) = keys.last() {
-        diesel::delete(nonce_keys::table.filter(nonce_keys::id.lt(*oldest))).execute(connection)?;
+        on!(connection, |it| diesel::delete(nonce_keys::table.filter(nonce_keys::id.lt(*oldest))).execute(it))?;
     }
     Ok(keys)
 }

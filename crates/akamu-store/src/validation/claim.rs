@@ -11,7 +11,7 @@ use diesel::prelude::*;
 
 use super::{MAX_ATTEMPTS, Validation, lease, validation};
 use crate::authorization::{self, QueueEntry};
-use crate::connection::{AnyConnection, DbResult, corrupt, processing};
+use crate::connection::{AnyConnection, DbResult, Processing, corrupt, kept, on};
 use crate::error::StoreError;
 use crate::lease::{Lease, LeaseRequest, LeaseTerms};
 use crate::schema::{authorizations, challenges, duties, orders};
@@ -100,13 +100,14 @@ impl Store {
     /// Where the database fails.
     pub async fn leases_void(&self) -> Result<(), StoreError> {
         self.write("leases_void", |connection| {
-            diesel::update(challenges::table.filter(challenges::status.eq(processing())))
-                .set(challenges::lease_expires_at.eq(None::<i64>))
-                .execute(connection)?;
-            diesel::update(orders::table.filter(orders::status.eq(processing())))
-                .set(orders::lease_expires_at.eq(None::<i64>))
-                .execute(connection)?;
-            diesel::update(duties::table).set(duties::lease_expires_at.eq(0)).execute(connection)?;
+            let update = diesel::update(challenges::table.filter(challenges::status.eq(Processing)))
+                .set(challenges::lease_expires_at.eq(None::<i64>));
+            on!(connection, |it| kept!(update).execute(it))?;
+            let update = diesel::update(orders::table.filter(orders::status.eq(Processing)))
+                .set(orders::lease_expires_at.eq(None::<i64>));
+            on!(connection, |it| kept!(update).execute(it))?;
+            let update = diesel::update(duties::table).set(duties::lease_expires_at.eq(0));
+            on!(connection, |it| kept!(update).execute(it))?;
             Ok(())
         })
         .await
@@ -120,7 +121,7 @@ type Candidate = (Vec<u8>, String);
 macro_rules! candidates {
     ($connection:expr, $clock:expr, $account:expr, $limit:expr $(, $lock:ident)*) => {
         challenges::table
-            .filter(challenges::status.eq(processing()))
+            .filter(challenges::status.eq(Processing))
             .filter(challenges::account_id.eq($account))
             .filter(challenges::lease_expires_at.is_null().or(challenges::lease_expires_at.lt($clock.nullable())))
             .order((challenges::account_id, challenges::authorization_id))
@@ -142,14 +143,13 @@ fn candidates(connection: &mut AnyConnection, account: i64, limit: i64, now: Tim
 /// The first account after `after` that has something waiting.
 fn next_account(connection: &mut AnyConnection, after: i64, now: Timestamp) -> DbResult<Option<i64>> {
     let clock = connection.lease_clock(now);
-    challenges::table
-        .filter(challenges::status.eq(processing()))
+    let query = challenges::table
+        .filter(challenges::status.eq(Processing))
         .filter(challenges::account_id.gt(after))
         .filter(challenges::lease_expires_at.is_null().or(challenges::lease_expires_at.lt(clock.nullable())))
         .order(challenges::account_id)
-        .select(challenges::account_id)
-        .first(connection)
-        .optional()
+        .select(challenges::account_id);
+    on!(connection, |it| query.first(it)).optional()
 }
 
 /// Up to `most` accounts that have something waiting, round from `after`.
@@ -232,16 +232,16 @@ pub(super) fn free(
     challenge_type: &ChallengeType,
     entry: &QueueEntry,
 ) -> DbResult<bool> {
-    let changed = diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge_type.as_str())))
-        .filter(challenges::status.eq(processing()))
+    let update = diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge_type.as_str())))
+        .filter(challenges::status.eq(Processing))
         .filter(challenges::lease_token.eq(&entry.lease_token).or(challenges::lease_token.is_null()))
         .set((
             challenges::status.eq("pending"),
             challenges::lease_token.eq(None::<Vec<u8>>),
             challenges::lease_owner.eq(None::<Vec<u8>>),
             challenges::lease_expires_at.eq(None::<i64>),
-        ))
-        .execute(connection)?;
+        ));
+    let changed = on!(connection, |it| kept!(update).execute(it))?;
     Ok(changed == 1)
 }
 
@@ -253,21 +253,21 @@ fn abandon(connection: &mut AnyConnection, id: AuthorizationId, challenge_type: 
     let problem = Problem { status: None, ..Problem::new(ErrorType::ServerInternal, detail) };
     let error = order::stored_problem(&problem);
     row_lock::authorization(connection, id)?;
-    let changed = diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge_type.as_str())))
-        .filter(challenges::status.eq(processing()))
+    let update = diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge_type.as_str())))
+        .filter(challenges::status.eq(Processing))
         .filter(challenges::attempt.ge(MAX_ATTEMPTS))
         .set((
             challenges::status.eq("invalid"),
             challenges::error.eq(&error),
             challenges::lease_token.eq(None::<Vec<u8>>),
             challenges::lease_expires_at.eq(None::<i64>),
-        ))
-        .execute(connection)?;
+        ));
+    let changed = on!(connection, |it| kept!(update).execute(it))?;
     if changed == 1 {
-        diesel::update(authorizations::table.find(id.as_octets().as_slice()))
+        let update = diesel::update(authorizations::table.find(id.as_octets().as_slice()))
             .filter(authorizations::status.eq("pending"))
-            .set(authorizations::status.eq("invalid"))
-            .execute(connection)?;
+            .set(authorizations::status.eq("invalid"));
+        on!(connection, |it| kept!(update).execute(it))?;
     }
     Ok(())
 }

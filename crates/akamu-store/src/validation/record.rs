@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use super::claim::free;
 use super::{Validation, ValidationOutcome, ValidationRecorded, wants_result};
 use crate::authorization::{self, Authorization};
-use crate::connection::{AnyConnection, DbResult};
+use crate::connection::{AnyConnection, DbResult, kept, on};
 use crate::error::StoreError;
 use crate::lease::{Lease, LeaseToken};
 use crate::schema::{authorizations, challenges};
@@ -56,11 +56,10 @@ impl Store {
     ) -> Result<Option<StoredReport>, StoreError> {
         let challenge_type = challenge_type.clone();
         self.select("validation_report", move |connection| {
-            let row: Option<(Option<i64>, Option<Vec<u8>>)> = challenges::table
+            let query = challenges::table
                 .find((id.as_octets().as_slice(), challenge_type.as_str()))
-                .select((challenges::reported_at, challenges::report))
-                .first(connection)
-                .optional()?;
+                .select((challenges::reported_at, challenges::report));
+            let row: Option<(Option<i64>, Option<Vec<u8>>)> = on!(connection, |it| query.first(it)).optional()?;
             let Some((Some(reported_at), Some(octets))) = row else { return Ok(None) };
             Ok(Some(StoredReport { recorded_at: Timestamp::from_unix_micros(reported_at), octets }))
         })
@@ -93,9 +92,9 @@ fn record(
     if !free(connection, id, challenge_type, entry)? {
         return Ok(ValidationRecorded::LeaseLost);
     }
-    diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge_type.as_str())))
-        .set((challenges::reported_at.eq(now.unix_micros()), challenges::report.eq(report)))
-        .execute(connection)?;
+    let update = diesel::update(challenges::table.find((id.as_octets().as_slice(), challenge_type.as_str())))
+        .set((challenges::reported_at.eq(now.unix_micros()), challenges::report.eq(report)));
+    on!(connection, |it| kept!(update).execute(it))?;
     Ok(ValidationRecorded::NoLongerWanted)
 }
 
@@ -130,7 +129,7 @@ fn settle(
         }
     }
     let id = authorization.id.as_octets().as_slice();
-    let changed = diesel::update(challenges::table.find((id, validation.challenge_type.as_str())))
+    let update = diesel::update(challenges::table.find((id, validation.challenge_type.as_str())))
         .filter(challenges::status.eq(ChallengeStatus::Processing.as_str()))
         .filter(challenges::lease_token.eq(token.as_octets()))
         .filter(exists(wants_result(id, now.unix_micros())))
@@ -141,16 +140,15 @@ fn settle(
             challenges::lease_expires_at.eq(None::<i64>),
             challenges::reported_at.eq(now.unix_micros()),
             challenges::report.eq(report),
-        ))
-        .execute(connection)?;
+        ));
+    let changed = on!(connection, |it| kept!(update).execute(it))?;
     if changed == 0 {
         return Ok(None);
     }
-    diesel::update(authorizations::table.find(id))
-        .set((
-            authorizations::status.eq(authorization.status.as_str()),
-            authorizations::expires_at.eq(authorization.expires_at.unix_micros()),
-        ))
-        .execute(connection)?;
+    let update = diesel::update(authorizations::table.find(id)).set((
+        authorizations::status.eq(authorization.status.as_str()),
+        authorizations::expires_at.eq(authorization.expires_at.unix_micros()),
+    ));
+    on!(connection, |it| kept!(update).execute(it))?;
     Ok(Some(authorization))
 }

@@ -16,6 +16,9 @@ use crate::scene::{self, DAY, LEASE, NO_LIMITS, VALID, account, begin, enqueue, 
 /// What every connection of this process has run since the test began.
 static STATEMENTS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
+/// Of these, what a connection keeps prepared.
+static PREPARED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
 /// What may be read as a whole: the rows of an insert, tables of a few rows, and the indexes of what is processing.
 const MAY_SCAN: &[&str] =
     &["VALUES CLAUSE", "crls", "nonce_keys", "duties", "orders_processing", "challenges_processing"];
@@ -34,6 +37,9 @@ struct Step {
 
 fn keep() -> Option<Box<dyn Instrumentation>> {
     Some(Box::new(|event: InstrumentationEvent<'_>| {
+        if let InstrumentationEvent::CacheQuery { sql, .. } = event {
+            PREPARED.lock().unwrap_or_else(PoisonError::into_inner).insert(sql.trim().to_owned());
+        }
         if let InstrumentationEvent::StartQuery { query, .. } = event {
             let text = query.to_string();
             let sql = text.split(" -- binds:").next().unwrap_or_default().trim();
@@ -86,6 +92,9 @@ async fn no_statement_reads_a_whole_table() {
 
     let statements = seen('`');
     assert!(statements.len() > 40, "only {} statements were seen", statements.len());
+    let prepared = PREPARED.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let each_time: Vec<_> = statements.iter().filter(|it| !prepared.contains(*it)).collect();
+    assert!(each_time.iter().all(|it| it.contains(" IN (")), "{each_time:#?}");
     let Raw::Sqlite(mut raw) = database.raw() else { unreachable!() };
     for sql in statements {
         let plan: Vec<Step> = diesel::sql_query(format!("EXPLAIN QUERY PLAN {sql}")).load(&mut raw).unwrap();
