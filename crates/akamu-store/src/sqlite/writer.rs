@@ -148,6 +148,42 @@ fn is_own_affair(error: &DieselError) -> bool {
     }
 }
 
+/// Operations that wait to be run.
+struct Queue {
+    waiting: mpsc::Receiver<Message>,
+    is_open: bool,
+}
+
+impl Queue {
+    /// Waits for an operation; `None` ends the thread.
+    fn wait(&mut self) -> Option<Box<dyn Work>> {
+        if !self.is_open {
+            return None;
+        }
+        let message = self.waiting.blocking_recv();
+        self.take(message)
+    }
+
+    /// An operation that waits already.
+    fn next(&mut self) -> Option<Box<dyn Work>> {
+        if !self.is_open {
+            return None;
+        }
+        let message = self.waiting.try_recv().ok()?;
+        self.take(Some(message))
+    }
+
+    fn take(&mut self, message: Option<Message>) -> Option<Box<dyn Work>> {
+        match message {
+            Some(Message::Work(work)) => Some(work),
+            Some(Message::Close) | None => {
+                self.is_open = false;
+                None
+            }
+        }
+    }
+}
+
 struct State {
     connection: Option<AnyConnection>,
     path: PathBuf,
@@ -155,28 +191,17 @@ struct State {
 }
 
 impl State {
-    fn work(mut self, mut waiting: mpsc::Receiver<Message>) {
-        let mut is_open = true;
-        while is_open && let Some(first) = waiting.blocking_recv() {
-            let mut group = Vec::new();
-            let mut next = Some(first);
-            while let Some(message) = next {
-                match message {
-                    Message::Work(work) => group.push(work),
-                    Message::Close => is_open = false,
-                }
-                next = if is_open && group.len() < GROUP { waiting.try_recv().ok() } else { None };
-            }
-            self.commit(group);
+    fn work(mut self, waiting: mpsc::Receiver<Message>) {
+        let mut queue = Queue { waiting, is_open: true };
+        while let Some(first) = queue.wait() {
+            self.commit(vec![first], &mut queue);
         }
-        // Dropping `waiting` answers Closed to what came too late.
+        // Dropping the queue answers Closed to what came too late.
     }
 
-    fn commit(&mut self, mut group: Vec<Box<dyn Work>>) {
-        if group.is_empty() {
-            return;
-        }
-        match self.together(&mut group) {
+    /// Commits an operation together with those that wait by the time that the others of the group have run.
+    fn commit(&mut self, mut group: Vec<Box<dyn Work>>, queue: &mut Queue) {
+        match self.together(&mut group, queue) {
             Ok(()) => group.into_iter().for_each(Work::reply),
             Err(error) => {
                 let operations = group.len();
@@ -200,12 +225,13 @@ impl State {
         self.connection.as_mut().ok_or(DieselError::BrokenTransactionManager)
     }
 
-    fn together(&mut self, group: &mut [Box<dyn Work>]) -> Result<(), String> {
+    fn together(&mut self, group: &mut Vec<Box<dyn Work>>, queue: &mut Queue) -> Result<(), String> {
         let text = |error: DieselError| error.to_string();
         let observer = self.observer.clone();
         let connection = self.connection().map_err(text)?;
         connection.batch_execute("BEGIN IMMEDIATE").map_err(text)?;
-        for work in group {
+        let mut begun = 0;
+        while let Some(work) = group.get_mut(begun) {
             connection.batch_execute("SAVEPOINT operation").map_err(text)?;
             let ended = match work.run(connection) {
                 Ran::Done => connection.batch_execute("RELEASE operation"),
@@ -213,6 +239,10 @@ impl State {
                 Ran::Broken => return Err(work.cause()),
             };
             ended.map_err(text)?;
+            begun += 1;
+            if begun == group.len() && begun < GROUP {
+                group.extend(queue.next());
+            }
         }
         observer.timed(COMMIT, || connection.batch_execute("COMMIT")).map_err(text)
     }
