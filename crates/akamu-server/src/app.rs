@@ -9,6 +9,7 @@ use akamu_proto::{AuthorizationId, DirectoryMeta};
 use akamu_store::{Store, StoreError};
 use bytes::Bytes;
 
+use crate::admission::Admission;
 use crate::base_url::BaseUrl;
 use crate::hold::{Held, Holds, News};
 use crate::key_cache::KeyCache;
@@ -34,6 +35,7 @@ pub(crate) struct App {
     pub(crate) revocation_list: RevocationList,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) body_memory: Arc<BodyMemory>,
+    pub(crate) admission: Arc<Admission>,
     /// The directory, made once.
     pub(crate) directory: Bytes,
 }
@@ -66,7 +68,7 @@ impl App {
     /// Returns when one of the held poll's authorizations changes, or when the time for which polls are held is over:
     /// the authorization, where it is known and need not be read.
     pub(crate) async fn wait_for(&self, held: &mut Held) -> News {
-        let _held = self.metrics.held_poll();
+        let (_held, _resting) = (self.metrics.held_poll(), self.admission.rest());
         tokio::select! {
             news = held.changed() => news,
             () = self.clock.sleep(self.settings.poll_hold) => None,

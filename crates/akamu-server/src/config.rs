@@ -122,6 +122,7 @@ pub struct ServerConfig {
     pub authz_expiry_secs: u64,
     pub max_body_bytes: usize,
     pub max_connections: Option<u32>,
+    pub max_requests: Option<u32>,
     pub nonce_lifetime_secs: u64,
     pub dns_persist_issuer_domain: Option<String>,
     #[serde(default)]

@@ -25,6 +25,8 @@ pub(crate) enum AcmeError {
     BodyTimeout,
     #[error("the server waits for too many request bodies; try again")]
     TooManyBodies,
+    #[error("the server has as many requests in hand as it can; try again")]
+    TooManyRequests,
     #[error(transparent)]
     Jws(#[from] JwsError),
     #[error("the JWS is for the URL {signed:?}, and was sent to {expected:?}")]
@@ -170,7 +172,9 @@ impl AcmeError {
             Self::AlreadyRevoked => (T::AlreadyRevoked, 400),
             Self::BadRevocationReason { .. } => (T::BadRevocationReason, 400),
             Self::RevocationNotAllowed => (T::Unauthorized, 403),
-            Self::Outage(_) | Self::Unavailable(_) | Self::TooManyBodies => (T::ServerInternal, 503),
+            Self::Outage(_) | Self::Unavailable(_) | Self::TooManyBodies | Self::TooManyRequests => {
+                (T::ServerInternal, 503)
+            }
             Self::Internal(_) => (T::ServerInternal, 500),
             Self::BodyTruncated
             | Self::NonceMalformed
@@ -197,7 +201,7 @@ impl IntoResponse for AcmeError {
         let mut response = (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if matches!(self, Self::Outage(_) | Self::Unavailable(_) | Self::TooManyBodies) {
+        if matches!(self, Self::Outage(_) | Self::Unavailable(_) | Self::TooManyBodies | Self::TooManyRequests) {
             headers.insert(RETRY_AFTER, RETRY_AFTER_UNAVAILABLE.into());
         }
         if let Self::KeyInUse { account_url } = &self

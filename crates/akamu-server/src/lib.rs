@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod admin;
+mod admission;
 mod adopt;
 mod app;
 mod authenticated;

@@ -172,10 +172,12 @@ pub(crate) async fn read(mut request: Request, app: &App) -> Result<Bytes, AcmeE
     let limit = app.settings.max_body_bytes;
     // The header is of no more use, and not kept while the body comes.
     let body = request.into_body();
+    let resting = app.admission.rest();
     let Ok(body) = timeout(BODY, collect(body, limit, &mut share)).await else {
         app.metrics.timed_out(Phase::Body);
         return Err(AcmeError::BodyTimeout);
     };
+    drop(resting);
     let body = body?;
     share.complete();
     if let Some(waiting) = waiting {

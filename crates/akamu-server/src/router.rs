@@ -7,11 +7,12 @@ use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use http::header::{CACHE_CONTROL, LINK};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use tracing::Instrument as _;
 
+use crate::admission;
 use crate::app::App;
 use crate::error::{AcmeError, Refusal};
 use crate::resource::{
@@ -24,13 +25,14 @@ static REPLAY_NONCE: HeaderName = HeaderName::from_static("replay-nonce");
 /// The ACME server and, beside it, /ca/. The routes have their whole paths, because a JWS names the whole URL.
 pub(crate) fn acme(app: &Arc<App>) -> Router {
     let at = |path: &str| format!("{}/acme/{path}", app.base_url.path());
+    let begins = |it: MethodRouter<Arc<App>>| it.layer(middleware::from_fn_with_state(app.clone(), admission::begin));
     let routes = Router::new()
         .route(&at("directory"), get(directory::get).post(directory::post))
         .route(&at("new-nonce"), get(new_nonce::get).post(new_nonce::post))
-        .route(&at("new-account"), post(account::create))
+        .route(&at("new-account"), begins(post(account::create)))
         .route(&at("account/{id}"), post(account::update))
         .route(&at("key-change"), post(key_change::post))
-        .route(&at("new-order"), post(order::create))
+        .route(&at("new-order"), begins(post(order::create)))
         .route(&at("order/{id}"), post(order::show))
         .route(&at("order/{id}/finalize"), post(finalize::post))
         .route(&at("authz/{id}"), post(authorization::show_or_deactivate))
@@ -83,7 +85,9 @@ async fn around(State(app): State<Arc<App>>, matched: Option<MatchedPath>, reque
         order.id = tracing::field::Empty,
         identifiers = tracing::field::Empty,
     );
+    let working = app.admission.work();
     let mut response = next.run(request).instrument(span.clone()).await;
+    drop(working);
     if method == Method::POST || response.extensions().get::<new_nonce::WithNonce>().is_some() {
         let nonce = app.store.nonce_issue(app.clock.now());
         if let Ok(value) = HeaderValue::from_str(nonce.as_str()) {

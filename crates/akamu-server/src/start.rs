@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::admission::Admission;
 use crate::app::{App, Settings};
 use crate::authority_files;
 use crate::config::Config;
@@ -155,6 +156,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
         revocation_list: RevocationList::default(),
         metrics,
         body_memory: Arc::default(),
+        admission: Arc::new(Admission::new(config.server.max_requests)),
     });
     validations.attach(&app);
     revocation_list::renew(&app)

@@ -138,6 +138,7 @@ pub(crate) fn run(args: &FloorArgs) -> Result<(), Failure> {
             database: Some(database),
             challenge: ChallengeType::Http01,
             clients: CLIENTS,
+            identifiers: 1,
             warm_up: WARM_UP,
             duration: MEASURED,
         };

@@ -79,6 +79,7 @@ pub(crate) fn run(args: &GrowthArgs) -> Result<(), Failure> {
             database: Some(database),
             challenge: ChallengeType::Http01,
             clients: args.clients,
+            identifiers: 1,
             warm_up: Duration::from_secs(2),
             duration: Duration::from_secs(args.seconds),
         };

@@ -35,6 +35,9 @@ pub(crate) struct IssuanceArgs {
     /// With so many clients at once
     #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 32], value_parser = clap::value_parser!(u32).range(1..=4096))]
     clients: Vec<u32>,
+    /// For so many names an order
+    #[arg(long, value_delimiter = ',', default_values_t = [1], value_parser = clap::value_parser!(u32).range(1..=100))]
+    identifiers: Vec<u32>,
     /// How long each row is measured
     #[arg(long, default_value_t = 10, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
@@ -130,8 +133,11 @@ impl IssuanceArgs {
         let (warm_up, duration) = (Duration::from_secs(self.warm_up), Duration::from_secs(self.seconds));
         databases.flat_map(move |database| {
             self.challenge.iter().flat_map(move |&challenge| {
-                let setting = move |&clients| Setting { database, challenge, clients, warm_up, duration };
-                self.clients.iter().map(setting)
+                self.clients.iter().flat_map(move |&clients| {
+                    let setting =
+                        move |&identifiers| Setting { database, challenge, clients, identifiers, warm_up, duration };
+                    self.identifiers.iter().map(setting)
+                })
             })
         })
     }

@@ -11,13 +11,14 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::figures::Durations;
+use super::measurement::Setting;
 use super::proofs::{ChallengeType, Proofs};
-use crate::acme::{Client, Directory, csr};
+use crate::acme::{Client, Directory, Patience, csr};
 use crate::failure::{Context, Failure};
 use crate::name_server::ZONE;
 
-/// How many names each client has; it asks for one after the other, and then again for the first.
-const NAMES: usize = 32;
+/// For how many orders each client has names; it makes one after the other, and then again the first.
+const ORDERS: usize = 32;
 
 /// No server may need longer for what was begun before the end.
 const OVER_WITHIN: Duration = Duration::from_secs(60);
@@ -65,6 +66,8 @@ pub(super) struct Seen {
     /// In the order of [`Step::ALL`].
     pub(super) steps: [Durations; Step::ALL.len()],
     pub(super) requests: u64,
+    /// Tries that were answered 503 with Retry-After.
+    pub(super) refused: u64,
 }
 
 impl Seen {
@@ -79,6 +82,7 @@ impl Seen {
         self.issuances.extend(&other.issuances);
         self.steps.iter_mut().zip(&other.steps).for_each(|(all, some)| all.extend(some));
         self.requests += other.requests;
+        self.refused += other.refused;
     }
 }
 
@@ -98,20 +102,17 @@ pub(super) struct Load {
 /// A client, and what it asks for.
 struct Issuing {
     client: Client,
+    patience: Arc<Patience>,
     challenge: ChallengeType,
-    names: Vec<([String; 1], Vec<u8>)>,
+    /// Of each order, and its CSR.
+    names: Vec<(Vec<String>, Vec<u8>)>,
     proofs: Proofs,
 }
 
 impl Load {
     /// Registers the clients and has them begin.
-    pub(super) async fn start(
-        count: u32,
-        directory: &Directory,
-        challenge: ChallengeType,
-        proofs: &Proofs,
-    ) -> Result<Self, Failure> {
-        let made = (0..count).map(|number| Issuing::new(number, directory, challenge, proofs));
+    pub(super) async fn start(setting: &Setting, directory: &Directory, proofs: &Proofs) -> Result<Self, Failure> {
+        let made = (0..setting.clients).map(|number| Issuing::new(number, setting, directory, proofs));
         let made = try_join_all(made).await?;
         let phase = Arc::<Phase>::default();
         let mut running = JoinSet::new();
@@ -158,20 +159,18 @@ impl Load {
 
 impl Issuing {
     /// Each in a domain of its own: a server may bound what it does for one.
-    async fn new(
-        number: u32,
-        directory: &Directory,
-        challenge: ChallengeType,
-        proofs: &Proofs,
-    ) -> Result<Self, Failure> {
+    async fn new(number: u32, setting: &Setting, directory: &Directory, proofs: &Proofs) -> Result<Self, Failure> {
         let key = KeyPair::generate().context(|| "cannot make a key".to_owned())?;
-        let names = (0..NAMES).map(|host| {
-            let name = [format!("host-{host}.client-{number}.{ZONE}")];
-            let csr = csr(&name, &key)?;
-            Ok((name, csr))
+        let name = |order: usize, host: u32| format!("host-{host}.order-{order}.client-{number}.{ZONE}");
+        let orders = (0..ORDERS).map(|order| {
+            let names: Vec<String> = (0..setting.identifiers).map(|host| name(order, host)).collect();
+            let csr = csr(&names, &key)?;
+            Ok((names, csr))
         });
-        let names = names.collect::<Result<_, Failure>>()?;
-        Ok(Self { client: Client::register(directory).await?, challenge, names, proofs: proofs.clone() })
+        let names = orders.collect::<Result<_, Failure>>()?;
+        let patience = Arc::new(Patience::new(OVER_WITHIN).keeping_connections());
+        let client = Client::register_patiently(directory, &patience).await?;
+        Ok(Self { client, patience, challenge: setting.challenge, names, proofs: proofs.clone() })
     }
 
     async fn run(mut self, phase: Arc<Phase>) -> Result<Seen, Failure> {
@@ -189,9 +188,10 @@ impl Issuing {
     }
 
     async fn issue(&mut self, index: usize, seen: &mut Seen) -> Result<(), Failure> {
-        let Self { client, challenge, names, proofs } = self;
+        let Self { client, patience, challenge, names, proofs } = self;
         let Some((names, csr)) = names.get(index) else { return Ok(()) };
-        let (begun, before) = (Instant::now(), client.requests());
+        let refused = || patience.unavailable.load(Ordering::Relaxed);
+        let (mut begun, before, refused_before) = (Instant::now(), client.requests(), refused());
         let mut mark = begun;
         let mut lap = |seen: &mut Seen, step: Option<Step>| {
             let now = Instant::now();
@@ -205,7 +205,14 @@ impl Issuing {
             lap(seen, Some(Step::NewNonce));
         }
         let order = client.new_order(names).await?;
-        lap(seen, Some(Step::NewOrder));
+        if refused() == refused_before {
+            lap(seen, Some(Step::NewOrder));
+        } else {
+            // It counts from its being let in.
+            begun = Instant::now();
+            lap(seen, None);
+        }
+        let mut answered = Vec::with_capacity(order.authorizations.len());
         for authorization in &order.authorizations {
             let found = client.challenge(authorization, challenge.name()).await?;
             lap(seen, Some(Step::Authorization));
@@ -216,6 +223,9 @@ impl Issuing {
             lap(seen, None);
             client.answer(&challenge).await?;
             lap(seen, Some(Step::Challenge));
+            answered.push(authorization);
+        }
+        for authorization in answered {
             let (is_valid, authorization) = client.decided(authorization).await?;
             if !is_valid {
                 return Err(Failure::new(format!("an authorization ends as {authorization}")));
@@ -227,7 +237,8 @@ impl Issuing {
         client.certificate(&certificate).await?;
         lap(seen, Some(Step::Certificate));
         seen.issuances.push(begun.elapsed());
-        seen.requests = client.requests() - before;
+        seen.refused = refused() - refused_before;
+        seen.requests = client.requests() - before - seen.refused;
         Ok(())
     }
 }

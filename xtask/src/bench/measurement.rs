@@ -26,6 +26,8 @@ pub(super) struct Setting {
     pub(super) database: Option<Database>,
     pub(super) challenge: ChallengeType,
     pub(super) clients: u32,
+    /// Of each order.
+    pub(super) identifiers: u32,
     pub(super) warm_up: Duration,
     pub(super) duration: Duration,
 }
@@ -35,7 +37,8 @@ impl fmt::Display for Setting {
         if let Some(database) = self.database {
             write!(f, "{database}, ")?;
         }
-        write!(f, "{}, {} clients", self.challenge, self.clients)
+        write!(f, "{}, {} clients", self.challenge, self.clients)?;
+        if self.identifiers == 1 { Ok(()) } else { write!(f, ", {} names", self.identifiers) }
     }
 }
 
@@ -65,10 +68,14 @@ pub(super) struct Measurement {
     pub(super) database: Option<Database>,
     pub(super) challenge: ChallengeType,
     pub(super) clients: u32,
+    /// Of each order.
+    pub(super) identifiers: u32,
     pub(super) seconds: f64,
     pub(super) certificates: usize,
     pub(super) certificates_per_second: f64,
+    /// Those not counted that were answered 503 with Retry-After.
     pub(super) requests_per_certificate: f64,
+    pub(super) refused_per_certificate: f64,
     pub(super) issuance_ms: Quantiles,
     /// In the order of the protocol.
     pub(super) steps_ms: Vec<(String, Quantiles)>,
@@ -133,7 +140,7 @@ impl Target<'_> {
     async fn run(&self, setting: &Setting) -> Result<(Counters, Counters, Seen), Failure> {
         let proofs = Proofs::start(setting.challenge, self.http_port, self.tls_port, self.records)?;
         let directory = Directory::fetch(&self.directory_url, &self.root).await?;
-        let mut load = Load::start(setting.clients, &directory, setting.challenge, &proofs).await?;
+        let mut load = Load::start(setting, &directory, &proofs).await?;
         load.work(setting.warm_up).await?;
         let before = self.counters()?;
         load.measure();
@@ -167,10 +174,12 @@ fn measurement(
         database: setting.database,
         challenge: setting.challenge,
         clients: setting.clients,
+        identifiers: setting.identifiers,
         seconds,
         certificates,
         certificates_per_second: count / seconds,
         requests_per_certificate: as_f64(seen.requests) / count,
+        refused_per_certificate: as_f64(seen.refused) / count,
         issuance_ms,
         steps_ms: steps.filter_map(|(step, them)| Some((step.name().to_owned(), them.quantiles()?))).collect(),
         cpu_ms_per_certificate: cpu(before.cpu, after.cpu),
@@ -208,6 +217,7 @@ pub(super) mod tests {
             database: Some(Database::Sqlite),
             challenge: ChallengeType::Http01,
             clients: 1,
+            identifiers: 1,
             warm_up: Duration::ZERO,
             duration: Duration::from_secs(2),
         };

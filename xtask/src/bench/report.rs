@@ -45,16 +45,19 @@ impl Report {
     }
 
     /// What a client sees.
-    fn whole(&self) -> Table<7> {
-        let heading = ["database", "challenge", "clients", "certificates/s", "requests", "issuance ms", "of"];
+    fn whole(&self) -> Table<9> {
+        let heading =
+            ["database", "challenge", "clients", "names", "certificates/s", "requests", "refused", "issuance ms", "of"];
         let rows = self.rows.iter().map(|row| {
             let [database, challenge, clients] = names(row);
             [
                 database,
                 challenge,
                 clients,
+                row.identifiers.to_string(),
                 format!("{:.0}", row.certificates_per_second),
                 format!("{:.2}", row.requests_per_certificate),
+                format!("{:.2}", row.refused_per_certificate),
                 row.issuance_ms.to_string(),
                 row.certificates.to_string(),
             ]
@@ -63,11 +66,12 @@ impl Report {
     }
 
     /// What it costs, of each certificate.
-    fn server(&self) -> Table<13> {
+    fn server(&self) -> Table<14> {
         let heading = [
             "database",
             "challenge",
             "clients",
+            "names",
             "CPU ms",
             "database's",
             "statements",
@@ -85,6 +89,7 @@ impl Report {
                 database,
                 challenge,
                 clients,
+                row.identifiers.to_string(),
                 figure(row.cpu_ms_per_certificate, 2),
                 figure(row.database_cpu_ms_per_certificate, 2),
                 figure(row.statements_per_certificate, 1),
@@ -172,9 +177,11 @@ mod tests {
     fn what_is_not_known_is_a_dash() {
         let text = report().tables();
         assert!(
-            text.contains("sqlite    http-01    1        2               6.25      20.0 / 40.0 / 40.0  4\n"),
+            text.contains(
+                "sqlite    http-01    1        1      2               6.25      0.00     20.0 / 40.0 / 40.0  4\n"
+            ),
             "{text}"
         );
-        assert!(text.contains("sqlite    http-01    1        0.50    –           12.0        –"), "{text}");
+        assert!(text.contains("sqlite    http-01    1        1      0.50    –           12.0        –"), "{text}");
     }
 }

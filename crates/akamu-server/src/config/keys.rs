@@ -170,6 +170,12 @@ pub const KEYS: &[Key] = &[
         None,
         "The most connections at once, of ACME and of ca.http_listen_addr; the one that has been idle longest makes room for a new one. At most half of the files that the process may have open. Absent: 1000, or that half where it is less.",
     ),
+    key(
+        "server.max_requests",
+        Kind::Number,
+        None,
+        "The most requests worked on at once before newAccount and newOrder are answered 503, so that what was begun ends in time. Polls that are held and bodies that are waited for are not counted. Absent: 32 for each processor.",
+    ),
     key("server.nonce_lifetime_secs", Kind::Number, Some("3600"), "How long a nonce may be used, in seconds."),
     key(
         "server.dns_persist_issuer_domain",

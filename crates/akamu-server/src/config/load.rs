@@ -339,6 +339,7 @@ fn check(config: &Config, merged: &Figment, file: Option<&Path>) -> Result<(), C
         ("server.validation_timeout_secs", server.validation_timeout_secs),
         ("server.max_body_bytes", server.max_body_bytes as u64),
         ("server.max_connections", server.max_connections.map_or(1, u64::from)),
+        ("server.max_requests", server.max_requests.map_or(1, u64::from)),
         ("server.max_concurrent_validations", server.max_concurrent_validations as u64),
         ("server.http_validation_port", server.http_validation_port.into()),
         ("server.tls_validation_port", server.tls_validation_port.into()),
