@@ -2,10 +2,6 @@
 
 use std::process::ExitCode;
 
-/// A certificate takes thousands of allocations, which the C library's allocator is slow at when threads are many.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
