@@ -52,7 +52,8 @@ pub enum HousekeepingStep {
 
 /// The lease, taken or made longer; `false`: another server has it.
 fn lead(connection: &mut AnyConnection, terms: &LeaseTerms, now: Timestamp) -> DbResult<bool> {
-    let (clock, end) = (connection.lease_clock(now), connection.lease_clock(now).plus(terms.micros()));
+    let clock = connection.lease_clock(now);
+    let end = clock.plus(terms.micros());
     let update = diesel::update(duties::table.find(DUTY))
         .filter(duties::lease_expires_at.lt(clock).or(duties::lease_owner.eq(terms.owner())))
         .set((duties::lease_owner.eq(terms.owner()), duties::lease_expires_at.eq(end)));

@@ -13,13 +13,13 @@ use super::issuance::Stage;
 use super::machine::Machine;
 use super::measurement::Setting;
 use super::proofs::ChallengeType;
+use super::report::{table, write_json};
 use crate::e2e::Database;
 use crate::failure::{Context, Failure};
 use crate::packages::Installing;
 use crate::postgres::Cluster;
 use crate::process;
 use crate::programs::Programs;
-use crate::table::Table;
 
 /// What the whole is measured under, and how long.
 const CLIENTS: u32 = 32;
@@ -28,10 +28,11 @@ const MEASURED: Duration = Duration::from_secs(10);
 
 /// Benchmarks of what an issuance of one name by http-01 demands of any server that speaks ACME and keeps no state, and how
 /// often each occurs: newOrder, authorization, challenge, a poll that is held, finalize, certificate.
-const DEMANDED: [Count; 12] = [
+const DEMANDED: [Count; 13] = [
     ("transport/request over kept TLS", 6),
     ("proto/parse ES256", 6),
     ("proto/verify ES256", 6),
+    ("proto/key authorization", 1),
     ("json/newOrder request", 1),
     ("json/finalize request", 1),
     ("json/order", 2),
@@ -153,23 +154,18 @@ pub(crate) fn run(args: &FloorArgs) -> Result<(), Failure> {
         report.stages.extend(stored);
     }
     print!("{}", report.tables());
-    args.json.as_deref().map_or(Ok(()), |path| report.write(path))
+    args.json.as_deref().map_or(Ok(()), |path| write_json(&report, path))
 }
 
 impl Report {
     fn tables(&self) -> String {
-        let stages = [["stage", "µs", "times", "µs a certificate"].map(str::to_owned)].into_iter();
-        let stages = stages.chain(self.stages.iter().map(|it| {
+        let stages = self.stages.iter().map(|it| {
             [it.stage.clone(), format!("{:.2}", it.once_us), it.times.to_string(), format!("{:.1}", it.us())]
-        }));
-        let wholes = [["database", "protocol ms", "store ms", "floor ms", "whole ms", "ratio"].map(str::to_owned)];
-        let wholes = wholes.into_iter().chain(self.wholes.iter().map(Whole::row));
-        format!("{}\n{}\n{}", self.machine, Table(stages.collect()), Table(wholes.collect()))
-    }
-
-    fn write(&self, path: &Path) -> Result<(), Failure> {
-        let writing = || format!("cannot write {}", path.display());
-        fs::write(path, serde_json::to_string_pretty(self).context(writing)? + "\n").context(writing)
+        });
+        let stages = table(["stage", "µs", "times", "µs a certificate"], stages);
+        let heading = ["database", "protocol ms", "store ms", "floor ms", "whole ms", "ratio"];
+        let wholes = table(heading, self.wholes.iter().map(Whole::row));
+        format!("{}\n{stages}\n{wholes}", self.machine)
     }
 }
 

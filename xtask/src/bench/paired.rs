@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::measurement::{Measurement, Setting};
+use super::report;
 use crate::failure::Failure;
 use crate::table::Table;
 
@@ -98,7 +99,7 @@ pub(super) fn table(ratios: &[Ratio]) -> Table<6> {
             format!("{:.3} to {:.3}", it.least, it.most),
         ]
     });
-    Table([heading.map(str::to_owned)].into_iter().chain(rows).collect())
+    report::table(heading, rows)
 }
 
 #[cfg(test)]

@@ -24,9 +24,7 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn write(&self, path: &Path) -> Result<(), Failure> {
-        let writing = || format!("cannot write {}", path.display());
-        let json = serde_json::to_string_pretty(self).context(writing)?;
-        fs::write(path, json + "\n").context(writing)
+        write_json(self, path)
     }
 
     /// All tables; of two servers, how they compare.
@@ -135,7 +133,15 @@ impl Report {
     }
 }
 
-fn table<const COLUMNS: usize>(
+/// Figures for other programs.
+pub(super) fn write_json(figures: &impl Serialize, path: &Path) -> Result<(), Failure> {
+    let writing = || format!("cannot write {}", path.display());
+    let json = serde_json::to_string_pretty(figures).context(writing)?;
+    fs::write(path, json + "\n").context(writing)
+}
+
+/// A table with this heading.
+pub(super) fn table<const COLUMNS: usize>(
     heading: [&str; COLUMNS],
     rows: impl Iterator<Item = [String; COLUMNS]>,
 ) -> Table<COLUMNS> {
