@@ -19,6 +19,8 @@ use crate::sqlite::establish;
 
 /// The most operations in one transaction.
 const GROUP: usize = 128;
+/// How often the other threads are let run before a group is committed that nothing more waits for.
+const YIELDS: usize = 4;
 /// Operations that may wait before callers are held back.
 const QUEUE: usize = 4_096;
 /// The name under which the observer hears of commits: they are where the disk is waited for.
@@ -164,8 +166,19 @@ impl Queue {
         self.take(message)
     }
 
-    /// An operation that waits already.
+    /// An operation that waits already, or that a thread brings which a busy machine has kept from running: it shares the
+    /// fsync. On an idle one there is none, and that is known at once.
     fn next(&mut self) -> Option<Box<dyn Work>> {
+        self.waiting().or_else(|| {
+            (0..YIELDS).find_map(|_| {
+                std::thread::yield_now();
+                self.waiting()
+            })
+        })
+    }
+
+    /// An operation that waits already.
+    fn waiting(&mut self) -> Option<Box<dyn Work>> {
         if !self.is_open {
             return None;
         }
