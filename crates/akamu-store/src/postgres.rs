@@ -1,7 +1,8 @@
 //! PostgreSQL: a pool whose connections are used on blocking threads, and operations that are run again as a whole.
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection as _;
@@ -37,6 +38,23 @@ pub(crate) struct Servers {
     /// How many servers were left because they took no writes any more, as one that has been demoted. No connection from
     /// before is used again: what it reads may be old.
     left: Arc<AtomicU64>,
+    opened: Opened,
+}
+
+/// The connection by which the database was opened: the pool's first.
+#[derive(Clone, Default)]
+struct Opened(Arc<Mutex<Option<AnyConnection>>>);
+
+impl Opened {
+    fn take(&self) -> Option<AnyConnection> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened").finish_non_exhaustive()
+    }
 }
 
 impl Servers {
@@ -47,6 +65,7 @@ impl Servers {
             clock_offset_micros: options.clock_offset_micros,
             outage: Outage::default(),
             left: Arc::default(),
+            opened: Opened::default(),
         }
     }
 
@@ -87,7 +106,10 @@ impl ManageConnection for Servers {
 
     fn connect(&self) -> Result<Session, Self::Error> {
         let left = self.left.load(Ordering::Relaxed);
-        let connection = self.outage.trying(|| self.establish()).map_err(diesel::r2d2::Error::ConnectionError)?;
+        let connection = match self.opened.take() {
+            Some(opened) => opened,
+            None => self.outage.trying(|| self.establish()).map_err(diesel::r2d2::Error::ConnectionError)?,
+        };
         Ok(Session { connection, is_lost: false, made: Instant::now(), left })
     }
 
@@ -120,7 +142,9 @@ struct Sessions {
 }
 
 impl Cluster {
-    pub(crate) fn new(servers: Servers, observer: Observer) -> Self {
+    /// `opened` is a connection to these servers, which the pool goes on with.
+    pub(crate) fn new(mut servers: Servers, opened: AnyConnection, observer: Observer) -> Self {
+        servers.opened = Opened(Arc::new(Mutex::new(Some(opened))));
         let (outage, left, connections) = (servers.outage.clone(), servers.left.clone(), servers.connections.clone());
         let pool = Pool::builder()
             .max_size(connections.max)

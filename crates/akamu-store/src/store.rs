@@ -95,7 +95,7 @@ impl Store {
             Place::Postgres(url) => {
                 let nonces = Nonces::shared(&mut connection, options.nonce_lifetime, random, now)
                     .map_err(|error| unreachable(&error))?;
-                let cluster = Cluster::new(Servers::new(url, &options), options.observer);
+                let cluster = Cluster::new(Servers::new(url, &options), connection, options.observer);
                 (Backend::Postgres(cluster), nonces)
             }
         };
