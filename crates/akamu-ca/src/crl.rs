@@ -1,19 +1,21 @@
 //! Certificate revocation lists (RFC 5280 §5).
 
-use std::collections::BTreeMap;
-
 use akamu_proto::{RevocationReason, Timestamp};
-use der::asn1::{ObjectIdentifier, Uint};
-use der::{Encode as _, Enumerated};
+use der::asn1::{AnyRef, ObjectIdentifier, Uint};
+use der::{Encode as _, Enumerated, Sequence, Tag};
 use x509_cert::Version;
-use x509_cert::crl::{RevokedCert, TbsCertList};
+use x509_cert::crl::RevokedCert;
+use x509_cert::ext::Extensions;
 use x509_cert::ext::pkix::CrlNumber;
+use x509_cert::name::Name;
 use x509_cert::serial_number::SerialNumber;
+use x509_cert::spki::AlgorithmIdentifierOwned;
+use x509_cert::time::Time;
 
 use crate::encoding::{self, extension};
 use crate::issuer::{IssueError, Issuer};
 use crate::leaf::{BACKDATE, authority_key_identifier};
-use crate::signed;
+use crate::signed::{self, Signed};
 
 const CRL_NUMBER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.20");
 const REASON_CODE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.21");
@@ -41,6 +43,19 @@ enum Reason {
     PrivilegeWithdrawn = 9,
 }
 
+/// RFC 5280 §5.1, as x509-cert's `TbsCertList`, but for the entries, which are octets already.
+#[derive(Sequence)]
+struct TbsCertList<'a> {
+    version: Version,
+    signature: AlgorithmIdentifierOwned,
+    issuer: Name,
+    this_update: Time,
+    next_update: Time,
+    revoked_certificates: Option<AnyRef<'a>>,
+    #[asn1(context_specific = "0", tag_mode = "EXPLICIT")]
+    crl_extensions: Extensions,
+}
+
 /// RFC 5280 §5.3.1: `unspecified` is said by leaving the extension out.
 const fn reason(reason: RevocationReason) -> Option<Reason> {
     Some(match reason {
@@ -54,6 +69,11 @@ const fn reason(reason: RevocationReason) -> Option<Reason> {
 }
 
 impl Issuer {
+    /// Whether a CRL, DER, is signed by our key.
+    pub fn has_signed_crl(&self, der: &[u8]) -> bool {
+        Signed::parse(der).is_ok_and(|it| it.verify(&self.key.spki_der()).is_ok())
+    }
+
     /// Signs a CRL with this number, DER. Its thisUpdate lies an hour before `now`, as a certificate's notBefore does: to
     /// those whose clocks are behind a CRL from the future is none.
     ///
@@ -67,29 +87,33 @@ impl Issuer {
         revoked: &[Revoked],
     ) -> Result<Vec<u8>, IssueError> {
         // One entry a serial number, in their order: the same list is the same octets.
-        let revoked: BTreeMap<&[u8], &Revoked> = revoked.iter().map(|it| (it.serial.as_slice(), it)).collect();
-        let entries = revoked
-            .values()
-            .map(|it| {
-                let extensions = reason(it.reason).map(|it| extension(REASON_CODE, false, &it)).transpose()?;
-                Ok(RevokedCert {
-                    serial_number: SerialNumber::new(&it.serial)?,
-                    revocation_date: encoding::time(it.revoked_at)?,
-                    crl_entry_extensions: extensions.map(|it| vec![it]),
-                })
-            })
-            .collect::<Result<Vec<RevokedCert>, der::Error>>()?;
+        let mut revoked: Vec<&Revoked> = revoked.iter().collect();
+        revoked.sort_by_key(|it| &it.serial);
+        revoked.dedup_by_key(|it| &it.serial);
+        // As octets at once: a list of 100,000 takes 4 MB of them, and ten times as much as entries.
+        let mut entries = Vec::new();
+        for it in revoked {
+            let extensions = reason(it.reason).map(|it| extension(REASON_CODE, false, &it)).transpose()?;
+            let entry: RevokedCert = RevokedCert {
+                serial_number: SerialNumber::new(&it.serial)?,
+                revocation_date: encoding::time(it.revoked_at)?,
+                crl_entry_extensions: extensions.map(|it| vec![it]),
+            };
+            entry.encode_to_vec(&mut entries)?;
+        }
         let number = CrlNumber(Uint::new(&number.max(0).to_be_bytes())?);
         let list = TbsCertList {
             version: Version::V2,
             signature: self.key.algorithm(),
             issuer: self.certificate().tbs_certificate().subject().clone(),
             this_update: encoding::time(now.minus(BACKDATE).max(self.chain.validity().0))?,
-            next_update: Some(encoding::time(next_update)?),
+            next_update: encoding::time(next_update)?,
             // RFC 5280 §5.1.2.6: absent where there are none.
-            revoked_certificates: Some(entries).filter(|it| !it.is_empty()),
-            crl_extensions: Some(vec![authority_key_identifier(self)?, extension(CRL_NUMBER, false, &number)?]),
+            revoked_certificates: if entries.is_empty() { None } else { Some(AnyRef::new(Tag::Sequence, &entries)?) },
+            crl_extensions: vec![authority_key_identifier(self)?, extension(CRL_NUMBER, false, &number)?],
         };
-        signed::sign(&*self.key, list.signature.clone(), &list.to_der()?)
+        let (algorithm, tbs) = (list.signature.clone(), list.to_der()?);
+        drop(entries);
+        signed::sign(&*self.key, algorithm, &tbs)
     }
 }

@@ -1,4 +1,4 @@
-//! The CRL: made off the request path, at start, at half of its life and after each revocation, by whichever replica is
+//! The CRL: made off the request path, after start, at half of its life and after each revocation, by whichever replica is
 //! first; served from memory.
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -64,8 +64,36 @@ impl RevocationList {
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
+/// Why the CRL is looked after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Occasion {
+    /// It is from before this start. The database may be one that was restored, and a newer CRL have been published: the
+    /// next one's number is higher than that one's.
+    Start,
+    /// Half of its life, or the time to look what other replicas did.
+    Time,
+    /// Something was revoked here.
+    Revocation,
+}
+
+/// Serves the CRL that was made before this start, or else makes one now: the occasion for the next.
+pub(crate) async fn begin(app: &App) -> Outcome<Occasion> {
+    let now = app.clock.now();
+    let is_usable = |it: &StoredCrl| it.next_update > now && app.issuer.has_signed_crl(&it.der);
+    match app.store.crl_check(0).await?.newer.filter(is_usable) {
+        Some(earlier) => {
+            serve(app, earlier);
+            Ok(Occasion::Start)
+        }
+        None => {
+            renew(app).await?;
+            Ok(Occasion::Time)
+        }
+    }
+}
+
 /// Makes a CRL now and serves it from here on.
-pub(crate) async fn renew(app: &App) -> Outcome<()> {
+async fn renew(app: &App) -> Outcome<()> {
     let now = app.clock.now();
     let number = app.store.crl_number_next(now).await?;
     let Revocations { certificates, count } = app.store.revocations(now).await?;
@@ -74,8 +102,8 @@ pub(crate) async fn renew(app: &App) -> Outcome<()> {
     let listed = certificates.len();
     let der = tokio::task::spawn_blocking(move || {
         let entries: Vec<_> = certificates
-            .iter()
-            .map(|it| akamu_ca::Revoked { serial: it.serial.clone(), revoked_at: it.revoked_at, reason: it.reason })
+            .into_iter()
+            .map(|it| akamu_ca::Revoked { serial: it.serial, revoked_at: it.revoked_at, reason: it.reason })
             .collect();
         issuer.crl(number, now, next_update, &entries)
     })
@@ -105,23 +133,27 @@ async fn adopt(app: &App) -> Outcome<bool> {
 }
 
 /// Renews the CRL until the server stops.
-pub(crate) async fn renew_forever(app: Arc<App>, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn renew_forever(app: Arc<App>, first: Occasion, mut stop: watch::Receiver<bool>) {
     let half = app.settings.crl_validity / 2;
     let mut lacks_before = false;
+    let mut first = Some(first).filter(|it| *it == Occasion::Start);
     loop {
         let now = app.clock.now();
         let left = app.revocation_list.this_update().map_or(Duration::ZERO, |it| it.plus(half).since(now));
         // On SQLite there is nobody else.
         let wait = if app.store.is_sqlite() { left } else { left.min(CHECK) };
-        let mut is_wanted = tokio::select! {
-            () = app.clock.sleep(wait) => false,
-            () = app.revocation_list.wanted.notified() => {
-                app.clock.sleep(COALESCE).await;
-                true
-            }
-            () = stopped(&mut stop) => return,
+        let mut occasion = match first.take() {
+            Some(first) => first,
+            None => tokio::select! {
+                () = app.clock.sleep(wait) => Occasion::Time,
+                () = app.revocation_list.wanted.notified() => {
+                    app.clock.sleep(COALESCE).await;
+                    Occasion::Revocation
+                }
+                () = stopped(&mut stop) => return,
+            },
         };
-        while let Err(error) = look_after(&app, is_wanted, half, &mut lacks_before).await {
+        while let Err(error) = look_after(&app, occasion, half, &mut lacks_before).await {
             match error.downcast_ref::<StoreError>() {
                 Some(error) => background::failed(error, "the CRL could not be renewed"),
                 None => tracing::error!(%error, cause = ?error, "the CRL could not be renewed"),
@@ -130,17 +162,24 @@ pub(crate) async fn renew_forever(app: Arc<App>, mut stop: watch::Receiver<bool>
                 () = app.clock.sleep(RETRY) => {}
                 () = stopped(&mut stop) => return,
             }
-            is_wanted = true;
+            if occasion == Occasion::Time {
+                occasion = Occasion::Revocation;
+            }
         }
     }
 }
 
-/// Renews the CRL where it is old, or where a revocation is missing from it: one of ours at once, another replica's when
-/// that has not seen to it since the last time.
-async fn look_after(app: &App, is_wanted: bool, half: Duration, lacks_before: &mut bool) -> Outcome<()> {
+/// Renews the CRL where it is old or from before the start, or where a revocation is missing from it: one of ours at once,
+/// another replica's when that has not seen to it since the last time.
+async fn look_after(app: &App, occasion: Occasion, half: Duration, lacks_before: &mut bool) -> Outcome<()> {
     let lacks = adopt(app).await?;
     let is_old = app.revocation_list.this_update().is_none_or(|it| it.plus(half) <= app.clock.now());
-    if is_old || lacks && (is_wanted || *lacks_before) {
+    let is_wanted = match occasion {
+        Occasion::Start => true,
+        Occasion::Time => lacks && *lacks_before,
+        Occasion::Revocation => lacks,
+    };
+    if is_old || is_wanted {
         renew(app).await?;
         *lacks_before = false;
     } else {

@@ -159,7 +159,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
         admission: Arc::new(Admission::new(config.server.max_requests)),
     });
     validations.attach(&app);
-    revocation_list::renew(&app)
+    let for_next_crl = revocation_list::begin(&app)
         .await
         .map_err(|error| StartError::new(format!("the first CRL: {}", with_causes(&*error))))?;
 
@@ -179,7 +179,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
     } else {
         None
     };
-    tasks.spawn(revocation_list::renew_forever(app.clone(), stopped.clone()));
+    tasks.spawn(revocation_list::renew_forever(app.clone(), for_next_crl, stopped.clone()));
     tasks.spawn(look_after_time(app.clone(), stopped.clone()));
     tasks.spawn(validations.claim_forever(app.clone()));
     if !app.store.is_sqlite() {

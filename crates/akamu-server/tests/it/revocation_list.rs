@@ -13,6 +13,7 @@ use crate::server::TestServer;
 on_both_databases! {
     a_crl_that_could_not_be_made_is_tried_again,
     an_expired_certificate_leaves_the_crl_one_crl_later,
+    a_start_serves_the_crl_of_before_and_soon_a_newer_one,
 }
 
 /// Half of a CRL's life.
@@ -66,6 +67,37 @@ async fn newer(server: &TestServer, client: &Client, before: &[u8]) -> Vec<u8> {
         server.clock.advance(Duration::from_secs(1));
     }
     panic!("there is no newer CRL");
+}
+
+/// Also where the database is a restored one: CRLs that were published since had numbers between the two.
+async fn a_start_serves_the_crl_of_before_and_soon_a_newer_one(database: Database) {
+    let server = database.server().await;
+    let of_before = server.client(Key::p256()).get("/ca/crl").await.expect(200).body;
+    let place = server.shut_down().await;
+    let mut beside = Beside::of(&place);
+    // Until it has its table again, no CRL can be made.
+    beside.execute("ALTER TABLE certificates RENAME TO lost_certificates");
+    let server = place.start().await;
+    let client = server.client(Key::p256());
+    assert!(client.get("/ca/crl").await.expect(200).body == of_before);
+    beside.execute("ALTER TABLE lost_certificates RENAME TO certificates");
+    let next = newer(&server, &client, &of_before).await;
+    let (before, next) = (crl_number(&of_before), crl_number(&next));
+    assert!(next > before, "{next} after {before}");
+
+    // Not one that our key has not signed.
+    let place = server.shut_down().await;
+    beside.execute("UPDATE crls SET der = substr(der, 1, 40)");
+    let server = place.start().await;
+    let made_at_start = server.client(Key::p256()).get("/ca/crl").await.expect(200).body;
+    assert!(crl_number(&made_at_start) > next);
+}
+
+fn crl_number(crl: &[u8]) -> u128 {
+    let text = openssl_crl(crl);
+    let (_, number) = text.split_once("X509v3 CRL Number:").unwrap();
+    let number = number.split_whitespace().next().unwrap();
+    number.strip_prefix("0x").map_or_else(|| number.parse(), |it| u128::from_str_radix(it, 16)).unwrap()
 }
 
 async fn an_expired_certificate_leaves_the_crl_one_crl_later(database: Database) {
