@@ -52,15 +52,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         // What the CA does.
         let csr = Csr::parse(request.der())?;
         csr.check_names(&names.iter().map(|it| Identifier::dns(it)).collect::<Result<Vec<_>, _>>()?)?;
-        let mut octets = [0; 16];
+        let mut octets = [0; 10];
         random(&mut octets);
-        let tbs = issuer.prepare(&csr, Serial::from_random(octets), now)?;
+        let tbs = issuer.prepare(&csr, Serial::new(now, octets), now)?;
         std::fs::write(directory.join(file), issuer.sign(&tbs)?.chain_pem())?;
     }
 
-    let mut serial = [0; 16];
+    let mut serial = [0; 10];
     random(&mut serial);
-    let serial = Serial::from_random(serial).as_octets().to_vec();
+    let serial = Serial::new(now, serial).as_octets().to_vec();
     let revoked = Revoked { serial, revoked_at: now, reason: RevocationReason::Superseded };
     std::fs::write(directory.join("crl.der"), issuer.crl(1, now, now.plus(DAY), &[revoked])?)?;
     Ok(())

@@ -226,9 +226,9 @@ impl Authority {
         now: Timestamp,
     ) -> Result<Issuer, FirstRunError> {
         let mut serial = || {
-            let mut octets = [0; 16];
+            let mut octets = [0; 10];
             random(&mut octets);
-            Serial::from_random(octets)
+            Serial::new(now, octets)
         };
         let keys = self.keys();
         if !files::is_empty(&keys)? {

@@ -2,13 +2,19 @@
 
 use std::fmt;
 
+use akamu_proto::Timestamp;
+
 /// A certificate's serial number: 16 octets, the first bit clear, not zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Serial([u8; 16]);
 
 impl Serial {
-    /// A serial number from random octets: 127 bits of them are kept.
-    pub fn from_random(mut octets: [u8; 16]) -> Self {
+    /// A serial number drawn at `now`: 48 bits of Unix milliseconds, so that new ones lie together in an index, then 80
+    /// random bits, of which a CA must have 64 (CA/Browser Forum, TLS Baseline Requirements §7.1).
+    pub fn new(now: Timestamp, random: [u8; 10]) -> Self {
+        let mut octets = [0; 16];
+        let [_, _, time @ ..] = now.unix_millis().to_be_bytes();
+        octets.iter_mut().zip(time.into_iter().chain(random)).for_each(|(to, from)| *to = from);
         octets[0] &= 0x7f;
         if octets == [0; 16] {
             octets[15] = 1;
@@ -46,11 +52,18 @@ mod tests {
 
     #[test]
     fn a_serial_is_positive() {
-        assert_eq!(Serial::from_random([0xff; 16]).as_octets()[0], 0x7f);
-        assert_ne!(Serial::from_random([0; 16]).as_octets(), &[0; 16]);
+        let before_1970 = Timestamp::from_unix_micros(-1);
+        assert_eq!(Serial::new(before_1970, [0xff; 10]).as_octets()[0], 0x7f);
+        assert_ne!(Serial::new(Timestamp::from_unix_secs(0), [0; 10]).as_octets(), &[0; 16]);
         for foreign in [&[][..], &[0], &[0x80], &[0xff; 16], &[1; 17]] {
             assert_eq!(Serial::from_der_content(foreign), None, "{foreign:?}");
         }
         assert_eq!(Serial::from_der_content(&[1, 2]).unwrap().to_string(), "00000000000000000000000000000102");
+    }
+
+    #[test]
+    fn a_serial_begins_with_the_time_and_keeps_all_that_is_random() {
+        let serial = Serial::new(Timestamp::from_unix_secs(1_700_000_000), [0xab; 10]);
+        assert_eq!(serial.to_string(), "018bcfe56800abababababababababab");
     }
 }

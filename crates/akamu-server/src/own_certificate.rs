@@ -136,7 +136,7 @@ impl OwnCertificate {
 
 fn make(issuer: &Issuer, names: &[Identifier], random: &dyn Random, now: Timestamp) -> Result<Current, StartError> {
     let failed = |error: &dyn std::fmt::Display| StartError::new(format!("the server's own certificate: {error}"));
-    let serial = Serial::from_random(octets(random));
+    let serial = Serial::new(now, octets(random));
     let (issued, key) = issuer.issue_server_certificate(names, serial, now).map_err(|error| failed(&error))?;
     let key = PrivateKeyDer::Pkcs8(key.into());
     let key = provider().key_provider.load_private_key(key).map_err(|error| failed(&error))?;

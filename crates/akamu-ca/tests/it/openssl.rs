@@ -83,7 +83,7 @@ fn openssl_reads_the_list_and_refuses_what_stands_on_it() {
             text.contains("Version 2 (0x1)") && text.contains("X509v3 CRL Number: \n                258"),
             "{text}"
         );
-        assert!(text.contains("Serial Number: 07070707") && text.contains("Key Compromise"), "{text}");
+        assert!(text.contains("Serial Number: 01A20877D20007070707") && text.contains("Key Compromise"), "{text}");
         let check = ["-crl_check", "-CRLfile", "crl.pem"];
         openssl_ok(&directory, &verify(&check, &time));
         crl(259, &[0x42]);
@@ -103,7 +103,7 @@ fn openssl_shows_what_the_profile_says() {
     let lines: Vec<_> = text.lines().map(str::trim).collect();
     for line in [
         "Version: 3 (0x2)",
-        "42:42:42:42:42:42:42:42:42:42:42:42:42:42:42:42",
+        "01:a2:08:77:d2:00:42:42:42:42:42:42:42:42:42:42",
         "Signature Algorithm: ecdsa-with-SHA256",
         "Issuer: O = \"Ex, Ample + Sons\", CN = Example Issuing CA",
         "Not Before: Nov 23 11:53:20 2026 GMT",

@@ -81,7 +81,7 @@ pub(crate) fn ip(address: &str) -> Identifier {
 }
 
 pub(crate) fn serial(octet: u8) -> Serial {
-    Serial::from_random([octet; 16])
+    Serial::new(now(), [octet; 10])
 }
 
 impl Ca {

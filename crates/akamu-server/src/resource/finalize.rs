@@ -37,7 +37,7 @@ pub(crate) async fn post(
     if found.status == OrderStatus::Ready {
         order::check_permitted(&found.identifiers, &app.issuer)?;
     }
-    let serial = Serial::from_random(random::octets(&*app.random));
+    let serial = Serial::new(now, random::octets(&*app.random));
     let tbs = app.issuer.prepare(&csr, serial, now).map_err(AcmeError::internal)?;
     let issuance = NewIssuance { csr_digest, serial: *serial.as_octets(), tbs };
     match app.store.issuance_begin(account.id, id, issuance, app.validations.lease(), now).await? {

@@ -99,9 +99,11 @@ fn random<const OCTETS: usize>(kind: Kind, number: u64) -> [u8; OCTETS] {
 }
 
 /// An id of what was made then: six octets of milliseconds, and ten that are random.
-fn id(kind: Kind, number: u64, at: i64) -> Vec<u8> {
+fn id(kind: Kind, number: u64, at: i64) -> [u8; 16] {
     let [_, _, time @ ..] = (at / 1_000).to_be_bytes();
-    time.into_iter().chain(random::<10>(kind, number)).collect()
+    let mut octets = [0; 16];
+    octets.iter_mut().zip(time.into_iter().chain(random::<10>(kind, number))).for_each(|(to, from)| *to = from);
+    octets
 }
 
 fn base64url(octets: &[u8]) -> Value {
@@ -244,11 +246,11 @@ impl Population {
     }
 
     fn order_id(&self, number: u64) -> Vec<u8> {
-        id(Kind::Order, number, self.ordered_at(number))
+        id(Kind::Order, number, self.ordered_at(number)).to_vec()
     }
 
     fn authorization_id(&self, number: u64) -> Vec<u8> {
-        id(Kind::Authorization, number, self.ordered_at(number))
+        id(Kind::Authorization, number, self.ordered_at(number)).to_vec()
     }
 
     /// Its account's number.
@@ -282,7 +284,7 @@ impl Population {
                 let (token, owner) = leased.split_at(16);
                 let columns = [
                     leased.to_vec(),
-                    random::<SERIAL>(Kind::Serial, certificate).to_vec(),
+                    self.serial(certificate).to_vec(),
                     token.to_vec(),
                     owner.to_vec(),
                     self.certificate_id(certificate),
@@ -367,14 +369,18 @@ impl Population {
     }
 
     fn certificate_id(&self, certificate: u64) -> Vec<u8> {
-        id(Kind::Certificate, certificate, self.certified_at(certificate))
+        id(Kind::Certificate, certificate, self.certified_at(certificate)).to_vec()
+    }
+
+    fn serial(&self, certificate: u64) -> [u8; SERIAL] {
+        id(Kind::Serial, certificate, self.certified_at(certificate))
     }
 
     fn certificate(&self, number: u64) -> Vec<Value> {
         let (at, order) = (self.certified_at(number), self.order_of(number));
         // An order that is gone is known by its id alone.
-        let order_id = order.map_or_else(|| id(Kind::Order, !number, at), |it| self.order_id(it));
-        let serial = random::<SERIAL>(Kind::Serial, number);
+        let order_id = order.map_or_else(|| id(Kind::Order, !number, at).to_vec(), |it| self.order_id(it));
+        let serial = self.serial(number);
         let is_revoked = self.revoked > 0 && number.is_multiple_of((self.certificates / self.revoked).max(1));
         let then = |value: i64| if is_revoked { Value::Integer(value) } else { Value::Null };
         vec![
