@@ -6,11 +6,14 @@ mod dead_targets;
 pub(crate) mod figures;
 mod floor;
 mod growth;
+mod instructions;
 mod issuance;
 mod load;
+mod lone_client;
 mod machine;
 mod measurement;
 mod paired;
+mod plot;
 mod proofs;
 mod report;
 
@@ -37,6 +40,10 @@ enum Scenario {
     Floor(floor::FloorArgs),
     /// What a certificate costs where a million lie already, beside where none does
     Growth(growth::GrowthArgs),
+    /// The processor's instructions and the allocations that a certificate takes, by whose code they are
+    Instructions(instructions::InstructionsArgs),
+    /// Draws the figures of `issuance --json`
+    Plot(plot::PlotArgs),
     /// What honest clients feel while hundreds of validations wait for hosts that never answer
     DeadTargets(dead_targets::DeadTargetsArgs),
 }
@@ -49,6 +56,8 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
         Scenario::Issuance(args) => issuance::run(args),
         Scenario::Floor(args) => floor::run(args),
         Scenario::Growth(args) => growth::run(args),
+        Scenario::Instructions(args) => instructions::run(args),
+        Scenario::Plot(args) => plot::run(args),
         Scenario::DeadTargets(args) => dead_targets::run(args),
     }
 }

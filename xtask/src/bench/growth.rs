@@ -7,25 +7,21 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
-use rcgen::KeyPair;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use tokio::runtime::Runtime;
 
 use self::rows::{Population, Sample};
 use super::issuance::{Site, Stage};
+use super::lone_client;
 use super::machine::Machine;
 use super::measurement::Setting;
 use super::paired::{self, Ratio};
 use super::proofs::ChallengeType;
 use super::report::Report;
-use crate::acme::{Challenge, Client, Directory};
 use crate::e2e::Database;
 use crate::failure::{Context, Failure};
-use crate::name_server::ZONE;
 use crate::packages::Installing;
 use crate::programs::Programs;
-use crate::responder::Responder;
 
 /// What may grow by how much.
 const BOUNDS: [(&str, f64); 4] =
@@ -129,16 +125,7 @@ fn fill(stage: &Stage, site: &Site, server: &Path, args: &GrowthArgs) -> Result<
 
 fn sample(site: &Site, server: &Path) -> Result<Sample, Failure> {
     let server = site.place.start(server)?;
-    let runtime = Runtime::new().context(|| "cannot start the client".to_owned())?;
-    let chain = runtime.block_on(async {
-        let responder = Responder::start(server.ports().http)?;
-        let directory = Directory::fetch(server.directory_url(), &server.root()).await?;
-        let mut client = Client::register(&directory).await?;
-        let key = KeyPair::generate().context(|| "cannot make a key".to_owned())?;
-        let thumbprint = client.account().thumbprint();
-        let put = |_: &str, challenge: &Challenge| responder.put(challenge.key_authorization(&thumbprint));
-        client.issue(&[format!("sample.{ZONE}")], &key, "http-01", put).await
-    })?;
+    let chain = lone_client::issue(&server, 1)?;
     server.stop()?;
     let leaf = CertificateDer::from_pem_slice(chain.as_bytes()).context(|| "the chain is not PEM".to_owned())?;
     Sample::new(leaf.to_vec(), chain)
