@@ -81,21 +81,21 @@ impl StoreOptions {
         })
     }
 
-    /// The most connections at once; on SQLite the most readers. 10 by default.
+    /// The most connections at once; on SQLite the most that read, of which there are no more than processors, or two. 10 by default.
     #[must_use]
     pub const fn max_connections(mut self, max: u32) -> Self {
         self.connections.max = max;
         self
     }
 
-    /// The connections that are kept open while nobody uses them, at least. 1 by default.
+    /// The connections that PostgreSQL's pool keeps open while nobody uses them, at least. 1 by default.
     #[must_use]
     pub const fn min_idle_connections(mut self, min: u32) -> Self {
         self.connections.min_idle = min;
         self
     }
 
-    /// How old a connection may get; an older one is closed once it is idle. Half an hour by default.
+    /// How old a connection to PostgreSQL may get; an older one is closed once it is idle. Half an hour by default.
     #[must_use]
     pub const fn connection_lifetime(mut self, lifetime: Duration) -> Self {
         self.connections.lifetime = lifetime;

@@ -71,6 +71,14 @@ impl Servers {
 
     pub(crate) fn establish(&self) -> Result<AnyConnection, ConnectionError> {
         let mut connection = PgConnection::establish(&self.url)?;
+        count_statements(&mut connection);
+        let mut connection = AnyConnection::Postgres(connection);
+        self.configure(&mut connection)?;
+        Ok(connection)
+    }
+
+    /// Sets what holds for every operation; migrations have settings of their own.
+    fn configure(&self, connection: &mut AnyConnection) -> Result<(), ConnectionError> {
         connection
             .batch_execute(&format!(
                 "SET client_min_messages = 'warning';
@@ -86,8 +94,7 @@ impl Servers {
                 .batch_execute(&format!("SET akamu.clock_offset = '{}'", self.clock_offset_micros))
                 .map_err(ConnectionError::CouldntSetupConfiguration)?;
         }
-        count_statements(&mut connection);
-        Ok(AnyConnection::Postgres(connection))
+        Ok(())
     }
 }
 
@@ -106,10 +113,11 @@ impl ManageConnection for Servers {
 
     fn connect(&self) -> Result<Session, Self::Error> {
         let left = self.left.load(Ordering::Relaxed);
-        let connection = match self.opened.take() {
-            Some(opened) => opened,
-            None => self.outage.trying(|| self.establish()).map_err(diesel::r2d2::Error::ConnectionError)?,
+        let connect = || match self.opened.take() {
+            Some(mut opened) => self.configure(&mut opened).map(|()| opened),
+            None => self.establish(),
         };
+        let connection = self.outage.trying(connect).map_err(diesel::r2d2::Error::ConnectionError)?;
         Ok(Session { connection, is_lost: false, made: Instant::now(), left })
     }
 
@@ -275,12 +283,12 @@ fn is_read_only(error: &DieselError) -> bool {
     matches!(error, DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _))
 }
 
-pub(crate) fn permits(max: u32) -> Arc<Semaphore> {
+fn permits(max: u32) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(usize::try_from(max).unwrap_or(Semaphore::MAX_PERMITS)))
 }
 
 /// Runs `work` on a blocking thread, once there is a permit for it: `wait` is all the time for that.
-pub(crate) async fn blocking<T: Send + 'static>(
+async fn blocking<T: Send + 'static>(
     permits: &Arc<Semaphore>,
     wait: Duration,
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
@@ -298,6 +306,6 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(StoreError::Failed(Box::new(error))))
 }
 
-pub(crate) fn unavailable(error: PoolError) -> StoreError {
+fn unavailable(error: PoolError) -> StoreError {
     StoreError::Unavailable(Box::new(error))
 }

@@ -2,25 +2,24 @@
 
 pub(crate) mod backup;
 mod health;
+mod readers;
 mod wal;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
-use diesel::r2d2::{ManageConnection, Pool, R2D2Connection as _};
 use diesel::sql_types::BigInt;
-use tokio::sync::Semaphore;
 
 use crate::connection::{AnyConnection, DbResult};
 use crate::error::{OpenError, StoreError, is_damage, is_passing, one_line};
 use crate::observer::{Observer, count_statements};
 use crate::options::Connections;
-use crate::postgres::{blocking, permits, unavailable};
 use health::{Health, State};
+use readers::Readers;
 use writer::Writer;
 
 /// How long a statement waits for another process's lock.
@@ -118,31 +117,6 @@ fn recognise(path: &Path) -> Result<(), OpenError> {
     if is_ours { Ok(()) } else { Err(OpenError::Foreign { path: path.display().to_string() }) }
 }
 
-/// Makes reader connections for the pool.
-#[derive(Debug)]
-struct Readers {
-    path: PathBuf,
-}
-
-impl ManageConnection for Readers {
-    type Connection = AnyConnection;
-    type Error = diesel::r2d2::Error;
-
-    fn connect(&self) -> Result<AnyConnection, Self::Error> {
-        let mut connection = establish(&self.path).map_err(diesel::r2d2::Error::ConnectionError)?;
-        connection.batch_execute("PRAGMA query_only = ON;").map_err(diesel::r2d2::Error::QueryError)?;
-        Ok(connection)
-    }
-
-    fn is_valid(&self, connection: &mut AnyConnection) -> Result<(), Self::Error> {
-        connection.ping().map_err(diesel::r2d2::Error::QueryError)
-    }
-
-    fn has_broken(&self, connection: &mut AnyConnection) -> bool {
-        connection.is_broken()
-    }
-}
-
 /// Changes a page, which is written at the commit whether or not its octets are others then.
 fn write_and_undo(connection: &mut AnyConnection) -> DbResult<()> {
     connection.batch_execute(
@@ -154,10 +128,7 @@ fn write_and_undo(connection: &mut AnyConnection) -> DbResult<()> {
 pub(crate) struct Embedded {
     writer: Writer,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
-    readers: Pool<Readers>,
-    permits: Arc<Semaphore>,
-    wait: Duration,
-    observer: Observer,
+    readers: Readers,
     health: Health,
 }
 
@@ -167,18 +138,11 @@ impl Embedded {
         path: PathBuf,
         connections: &Connections,
         observer: Observer,
-    ) -> Result<Self, Box<dyn std::error::Error>> {
-        let readers = Pool::builder()
-            .max_size(connections.max)
-            .min_idle(Some(connections.min_idle))
-            .max_lifetime(Some(connections.lifetime))
-            .connection_timeout(connections.wait)
-            .test_on_check_out(false)
-            .build(Readers { path: path.clone() })?;
+    ) -> std::io::Result<Self> {
+        let readers = Readers::start(&path, connections.max, connections.wait, observer.clone())?;
         let health = Health::of(path.clone());
-        let (writer, thread) = Writer::start(connection, path, observer.clone())?;
-        let (permits, wait) = (permits(connections.max), connections.wait);
-        Ok(Self { writer, thread: Mutex::new(Some(thread)), readers, permits, wait, observer, health })
+        let (writer, thread) = Writer::start(connection, path, observer)?;
+        Ok(Self { writer, thread: Mutex::new(Some(thread)), readers, health })
     }
 
     pub(crate) async fn write<T, F>(&self, name: &'static str, operation: F) -> Result<T, StoreError>
@@ -189,18 +153,12 @@ impl Embedded {
         self.health.written(self.writer.run(name, operation).await)
     }
 
-    pub(crate) async fn read<T, F>(&self, name: &'static str, mut operation: F) -> Result<T, StoreError>
+    pub(crate) async fn read<T, F>(&self, name: &'static str, operation: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
+        F: FnOnce(&mut AnyConnection) -> DbResult<T> + Send + 'static,
     {
-        let (readers, observer) = (self.readers.clone(), self.observer.clone());
-        let outcome = blocking(&self.permits, self.wait, move || {
-            let mut connection = readers.get().map_err(unavailable)?;
-            let connection: &mut AnyConnection = &mut connection;
-            observer.timed(name, || operation(connection)).map_err(StoreError::from)
-        });
-        self.health.read(outcome.await)
+        self.health.read(self.readers.run(name, operation).await)
     }
 
     /// Whether the file can be read, and written where a write failed last.
@@ -212,7 +170,9 @@ impl Embedded {
         }
     }
 
+    /// The writer's connection is the last one, which leaves no log behind.
     pub(crate) async fn close(&self) {
+        self.readers.close().await;
         self.writer.close().await;
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {

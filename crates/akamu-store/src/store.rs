@@ -107,8 +107,8 @@ impl Store {
         matches!(self.inner.backend, Backend::Sqlite(_))
     }
 
-    /// Ends the writer once everything that waits is committed. On SQLite, later operations that write answer
-    /// [`StoreError::Closed`].
+    /// Ends the threads of the embedded database once everything that waits is read or committed; its log is in the
+    /// database file then. On SQLite, later operations answer [`StoreError::Closed`].
     pub async fn close(&self) {
         if let Backend::Sqlite(embedded) = &self.inner.backend {
             embedded.close().await;

@@ -52,18 +52,23 @@ pub const KEYS: &[Key] = &[
         Some("\"sqlite://akamu.db\""),
         "sqlite://FILE (relative to data_dir) or postgres://USER:PASSWORD@HOST/DATABASE, also with several hosts (HOST,HOST), of which the one that takes writes is used.",
     ),
-    key("database.max_connections", Kind::Number, Some("10"), "The most connections to the database."),
+    key(
+        "database.max_connections",
+        Kind::Number,
+        Some("10"),
+        "The most connections to the database; on SQLite the most that read, of which there are no more than processors, or two.",
+    ),
     key(
         "database.min_idle_connections",
         Kind::Number,
         Some("1"),
-        "The connections that are kept open while nobody uses them, at least.",
+        "The connections that are kept open while nobody uses them, at least. PostgreSQL alone.",
     ),
     key(
         "database.connection_lifetime_secs",
         Kind::Number,
         Some("1800"),
-        "How old a connection may get, in seconds; an older one is closed once it is idle.",
+        "How old a connection may get, in seconds; an older one is closed once it is idle. PostgreSQL alone.",
     ),
     key(
         "database.connection_wait_secs",

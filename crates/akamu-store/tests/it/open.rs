@@ -209,15 +209,20 @@ async fn nobody_else_reads_the_file() {
 }
 
 #[tokio::test]
-async fn a_closed_store_writes_nothing_more() {
+async fn a_closed_store_does_nothing_more_and_leaves_no_log_behind() {
     let database = Database::new(Place::sqlite()).await;
     let id = account(&database.store).await;
+    assert!(database.store.account(id).await.unwrap().is_some());
     database.store.close().await;
     database.store.close().await;
     let error = database.store.account_create(new_account("b"), NOW).await.unwrap_err();
     assert!(matches!(error, StoreError::Closed), "{error:?}");
     assert!(error.is_unavailable());
-    assert!(database.store.account(id).await.unwrap().is_some());
+    let error = database.store.account(id).await.unwrap_err();
+    assert!(matches!(error, StoreError::Closed), "{error:?}");
+    // Its readers' connections would keep the log there.
+    let files = std::fs::read_dir(database.directory()).unwrap().map(|it| it.unwrap().file_name());
+    assert_eq!(files.collect::<Vec<_>>(), ["akamu.db"]);
 }
 
 #[test]
