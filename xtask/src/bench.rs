@@ -49,7 +49,7 @@ enum Scenario {
 }
 
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
-    if cfg!(debug_assertions) {
+    if cfg!(debug_assertions) && !matches!(args.scenario, Scenario::Plot(_)) {
         return run_optimised();
     }
     match &args.scenario {

@@ -34,19 +34,24 @@ pub(crate) fn run(args: &PlotArgs) -> Result<(), Failure> {
 #[derive(Debug, Clone, PartialEq)]
 struct Line {
     name: String,
+    /// A server's and type's lines have one colour.
+    colour: usize,
+    /// Of the stroke.
+    width: u32,
     /// Clients, and the figure.
     points: Vec<(f64, f64)>,
 }
 
 /// A line for each server and type of challenge.
-fn lines(rows: &[Measurement], suffix: &str, figure: impl Fn(&Measurement) -> f64) -> Vec<Line> {
+fn lines(rows: &[Measurement], suffix: &str, width: u32, figure: impl Fn(&Measurement) -> f64) -> Vec<Line> {
     let mut lines = BTreeMap::<String, Vec<(f64, f64)>>::new();
     for row in rows {
         let server = row.database.map_or_else(|| row.server.clone(), |it| it.to_string());
         let name = format!("{server}, {}{suffix}", row.challenge);
         lines.entry(name).or_default().push((row.clients.into(), figure(row)));
     }
-    lines.into_iter().map(|(name, points)| Line { name, points }).collect()
+    let line = |(colour, (name, points))| Line { name, colour, width, points };
+    lines.into_iter().enumerate().map(line).collect()
 }
 
 type Drawn<T> = Result<T, Box<dyn std::error::Error>>;
@@ -56,9 +61,9 @@ fn draw(rows: &[Measurement]) -> Drawn<String> {
     let area = SVGBackend::with_string(&mut picture, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let (left, right) = area.split_horizontally(SIZE.0 / 2);
-    chart(&left, "certificates a second", &lines(rows, "", |row| row.certificates_per_second))?;
-    let median = lines(rows, " p50", |row| row.issuance_ms.p50);
-    let slow = lines(rows, " p99", |row| row.issuance_ms.p99);
+    chart(&left, "certificates a second", &lines(rows, "", 2, |row| row.certificates_per_second))?;
+    let median = lines(rows, " p50", 2, |row| row.issuance_ms.p50);
+    let slow = lines(rows, " p99", 1, |row| row.issuance_ms.p99);
     let alternating: Vec<Line> = median.into_iter().zip(slow).flat_map(<[Line; 2]>::from).collect();
     chart(&right, "issuance, ms", &alternating)?;
     area.present()?;
@@ -79,13 +84,16 @@ fn chart(area: &DrawingArea<SVGBackend<'_>, Shift>, title: &str, lines: &[Line])
     let mut chart = ChartBuilder::on(area)
         .caption(title, ("sans-serif", 16))
         .margin(12)
+        .margin_right(24)
         .x_label_area_size(40)
         .y_label_area_size(56)
         .build_cartesian_2d(clients.log_scale().base(2.0), 0.0..most)?;
-    chart.configure_mesh().x_desc("clients").light_line_style(WHITE).max_light_lines(1).draw()?;
-    for (index, line) in lines.iter().enumerate() {
-        let colour = Palette99::pick(index).to_rgba();
-        let style = colour.stroke_width(2);
+    let (x_label, y_label) = (|clients: &f64| format!("{clients:.0}"), |figure: &f64| format!("{figure:.0}"));
+    let mut mesh = chart.configure_mesh();
+    mesh.x_label_formatter(&x_label).y_label_formatter(&y_label).x_desc("clients");
+    mesh.light_line_style(WHITE).max_light_lines(1).draw()?;
+    for line in lines {
+        let style = Palette99::pick(line.colour).to_rgba().stroke_width(line.width);
         chart
             .draw_series(LineSeries::new(line.points.iter().copied(), style).point_size(3))?
             .label(line.name.clone())
@@ -109,7 +117,7 @@ mod tests {
                 ..super::super::measurement::tests::row()
             })
             .into();
-        let drawn = lines(&rows, "", |row| row.certificates_per_second);
+        let drawn = lines(&rows, "", 2, |row| row.certificates_per_second);
         let [line] = drawn.as_slice() else { panic!("{drawn:?}") };
         assert_eq!(line.points, [(1.0, 40.0), (8.0, 90.0)]);
         let picture = draw(&rows).unwrap();

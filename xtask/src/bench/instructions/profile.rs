@@ -83,28 +83,25 @@ fn owner(function: &str) -> &str {
 }
 
 fn library(function: &str) -> &'static str {
-    const MEMORY: [&str; 12] = [
+    const MEMORY: [&str; 10] = [
         "malloc",
         "free",
+        "cfree",
         "calloc",
         "realloc",
         "_int_",
         "unlink_chunk",
         "sysmalloc",
-        "posix_memalign",
         "aligned_alloc",
-        "_mid_memalign",
         "tcache",
-        "arena",
     ];
+    const CRYPTOGRAPHY: [&str; 8] = ["aws_lc", "nistz256", "p256", "sha256", "aes", "gcm", "beeu", "CBB"];
     let begins = |with: &[&str]| with.iter().any(|it| function.starts_with(it));
     if begins(&MEMORY) {
         "allocator"
     } else if begins(&["mem", "__mem", "str", "__str"]) {
         "copying and comparing"
-    } else if begins(&["aws_lc"])
-        || ["p256", "sha256", "aes", "gcm", "bignum", "OPENSSL"].iter().any(|it| function.contains(it))
-    {
+    } else if CRYPTOGRAPHY.iter().any(|it| function.contains(it)) {
         "aws-lc"
     } else if begins(&["PQ", "pq", "pg_"]) {
         "libpq"
@@ -164,7 +161,8 @@ fi=(2) b.rs
             ("<&mut serde_json::ser::Serializer<W> as serde::Serializer>::collect", "serde_json"),
             ("core::fmt::write", "core"),
             ("_int_malloc", "allocator"),
-            ("aws_lc_0_32_1_p256_montjscalarmul", "aws-lc"),
+            ("aws_lc_0_32_1_CBB_flush", "aws-lc"),
+            ("__ecp_nistz256_mul_montq", "aws-lc"),
             ("__memcpy_avx_unaligned_erms", "copying and comparing"),
             ("PQexecPrepared", "libpq"),
             ("walFindFrame", "SQLite and other C"),
