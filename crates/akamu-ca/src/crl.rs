@@ -90,7 +90,7 @@ impl Issuer {
         let mut revoked: Vec<&Revoked> = revoked.iter().collect();
         revoked.sort_by_key(|it| &it.serial);
         revoked.dedup_by_key(|it| &it.serial);
-        // As octets at once: a list of 100,000 takes 4 MB of them, and ten times as much as entries.
+        // As octets at once, which take less memory than entries do.
         let mut entries = Vec::new();
         for it in revoked {
             let extensions = reason(it.reason).map(|it| extension(REASON_CODE, false, &it)).transpose()?;

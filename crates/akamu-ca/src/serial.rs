@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use akamu_proto::Timestamp;
+use akamu_proto::{Timestamp, time_ordered_octets};
 
 /// A certificate's serial number: 16 octets, the first bit clear, not zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -12,9 +12,7 @@ impl Serial {
     /// A serial number drawn at `now`: 48 bits of Unix milliseconds, so that new ones lie together in an index, then 80
     /// random bits, of which a CA must have 64 (CA/Browser Forum, TLS Baseline Requirements §7.1).
     pub fn new(now: Timestamp, random: [u8; 10]) -> Self {
-        let mut octets = [0; 16];
-        let [_, _, time @ ..] = now.unix_millis().to_be_bytes();
-        octets.iter_mut().zip(time.into_iter().chain(random)).for_each(|(to, from)| *to = from);
+        let mut octets = time_ordered_octets(now, random);
         octets[0] &= 0x7f;
         if octets == [0; 16] {
             octets[15] = 1;

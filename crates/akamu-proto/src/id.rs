@@ -55,6 +55,14 @@ impl FromStr for AccountId {
     }
 }
 
+/// 48 bits of Unix milliseconds, then 80 random bits: what is made later sorts later.
+pub fn time_ordered_octets(now: Timestamp, random: [u8; 10]) -> [u8; 16] {
+    let [_, _, time @ ..] = now.unix_millis().to_be_bytes();
+    let mut octets = [0; 16];
+    octets.iter_mut().zip(time.into_iter().chain(random)).for_each(|(to, from)| *to = from);
+    octets
+}
+
 macro_rules! time_ordered_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -67,10 +75,7 @@ macro_rules! time_ordered_id {
         impl $name {
             /// An id made at `now`.
             pub fn new(now: Timestamp, random: [u8; 10]) -> Self {
-                let [_, _, time @ ..] = now.unix_millis().to_be_bytes();
-                let mut octets = [0; 16];
-                octets.iter_mut().zip(time.into_iter().chain(random)).for_each(|(to, from)| *to = from);
-                Self(octets)
+                Self(time_ordered_octets(now, random))
             }
 
             /// The id with these octets.

@@ -22,7 +22,7 @@ pub use account_uri::AccountUri;
 pub use authorization::{AuthorizationObject, AuthorizationUpdateRequest, ChallengeObject, PersistMembers};
 pub use challenge_type::ChallengeType;
 pub use directory::{Directory, DirectoryMeta};
-pub use id::{AccountId, AuthorizationId, CertificateId, IdError, OrderId};
+pub use id::{AccountId, AuthorizationId, CertificateId, IdError, OrderId, time_ordered_octets};
 pub use identifier::{DnsName, Identifier, IdentifierError};
 pub use jwk::{Jwk, JwkError, RSA_MAX_BITS, RSA_MIN_BITS};
 pub use jws::{Algorithm, Jws, JwsError, KeyReference, ProtectedHeader};

@@ -18,6 +18,7 @@ mod observer;
 mod options;
 mod order;
 mod outage;
+mod permit;
 mod postgres;
 mod postgres_url;
 mod row_lock;

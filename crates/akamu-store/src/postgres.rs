@@ -16,6 +16,7 @@ use crate::error::StoreError;
 use crate::observer::{Observer, count_statements};
 use crate::options::{Connections, StoreOptions};
 use crate::outage::{Outage, Waiting};
+use crate::permit::permit;
 use crate::postgres_url;
 
 /// How often one that waits looks whether there is an outage meanwhile.
@@ -293,11 +294,7 @@ async fn blocking<T: Send + 'static>(
     wait: Duration,
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    let permit = match tokio::time::timeout(wait, permits.clone().acquire_owned()).await {
-        Ok(Ok(permit)) => permit,
-        Ok(Err(_)) => return Err(StoreError::Closed),
-        Err(elapsed) => return Err(StoreError::Unavailable(Box::new(elapsed))),
-    };
+    let permit = permit(permits, wait).await?;
     let work = move || {
         let done = work();
         drop(permit);

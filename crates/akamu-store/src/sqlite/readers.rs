@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::connection::{AnyConnection, DbResult};
 use crate::error::StoreError;
 use crate::observer::Observer;
+use crate::permit::permit;
 use crate::sqlite::establish;
 
 /// Operations that may wait, for each thread, before their callers are held back.
@@ -54,11 +55,7 @@ impl Readers {
         T: Send + 'static,
         F: FnOnce(&mut AnyConnection) -> DbResult<T> + Send + 'static,
     {
-        let permit = match tokio::time::timeout(self.wait, self.permits.clone().acquire_owned()).await {
-            Ok(Ok(permit)) => permit,
-            Ok(Err(_)) => return Err(StoreError::Closed),
-            Err(elapsed) => return Err(StoreError::Unavailable(Box::new(elapsed))),
-        };
+        let permit = permit(&self.permits, self.wait).await?;
         let (reply, answer) = oneshot::channel();
         let observer = self.observer.clone();
         let work = move |reader: &mut Reader| {
@@ -67,12 +64,14 @@ impl Readers {
             // A caller that has gone away wants no answer.
             let _ = reply.send(outcome);
         };
-        self.queue()?.send(Box::new(work)).map_err(|_| StoreError::Closed)?;
+        self.send(Box::new(work))?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    fn queue(&self) -> Result<Sender<Work>, StoreError> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(StoreError::Closed)
+    /// The queue has no end of its own, so nothing waits here.
+    fn send(&self, work: Work) -> Result<(), StoreError> {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.as_ref().and_then(|it| it.send(work).ok()).ok_or(StoreError::Closed)
     }
 
     /// Tells the threads to end after what waits now, and waits until their connections are closed.
