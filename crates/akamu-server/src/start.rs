@@ -96,6 +96,17 @@ impl Running {
 /// # Errors
 /// One line for the operator.
 pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError> {
+    let mut opened = None;
+    let started = open_and_serve(config, parts, &mut opened).await;
+    if let (Err(_), Some(store)) = (&started, opened) {
+        // Who is told why must not find its files still in use.
+        store.close().await;
+    }
+    started
+}
+
+/// `opened` is the store, as soon as it is open.
+async fn open_and_serve(config: &Config, parts: Parts, opened: &mut Option<Store>) -> Result<Running, StartError> {
     let now = parts.clock.now();
     let most_connections = descriptors::connections(config.server.max_connections, descriptors::allowed())?;
     // Sockets first: a second start on a taken port must not get as far as making keys.
@@ -122,6 +133,7 @@ pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError>
         None
     };
     let store = Store::open(options, now).await.map_err(|error| StartError::new(format!("the database: {error}")))?;
+    *opened = Some(store.clone());
     let issuer = Arc::new(issuer(config, &store, &*parts.random, now).await?);
     metrics.issuer_valid_until(issuer.not_after());
     check_clock(&store, now).await?;
