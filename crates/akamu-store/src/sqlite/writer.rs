@@ -1,18 +1,20 @@
-//! The one writer: many operations, each in its own savepoint, share one transaction and so one fsync.
+//! The one writer: many operations share one transaction and so one fsync.
 //!
-//! Replies are sent only after the commit. An error that is neither an operation's own outcome nor a constraint
-//! violation ends the group at once: SQLite answers FULL, IOERR, NOMEM and INTERRUPT by rolling back the whole
-//! transaction, after which the next savepoint would be outermost and commit by itself. So nothing more of the group
-//! runs, the connection is opened anew, and each operation runs once more alone.
+//! Replies are sent only after the commit. Where one of them fails, whatever for, nothing of the group is committed, and
+//! each operation runs once more alone: SQLite itself answers FULL, IOERR, NOMEM and INTERRUPT by rolling back the whole
+//! transaction. (A savepoint for each would spare the others this. It has SQLite copy every page that an operation changes,
+//! every time, for what happens as good as never: what a client can do wrong is an outcome, and not a failure.)
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
+use diesel::RunQueryDsl as _;
 use diesel::connection::SimpleConnection as _;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel::sql_query;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::connection::{AnyConnection, DbResult};
+use crate::connection::{AnyConnection, DbResult, kept, on};
 use crate::error::StoreError;
 use crate::observer::Observer;
 use crate::sqlite::establish;
@@ -74,7 +76,7 @@ impl Writer {
 enum Ran {
     /// To be committed.
     Done,
-    /// Its savepoint is to be undone; the others go on.
+    /// To be undone; the connection is as good as before.
     Refused,
     /// Nothing is known of the transaction any more.
     Broken,
@@ -135,6 +137,18 @@ where
     }
 }
 
+/// Why a group ended before its commit.
+struct Ended {
+    ran: Ran,
+    cause: String,
+}
+
+impl From<DieselError> for Ended {
+    fn from(error: DieselError) -> Self {
+        Self { ran: Ran::Broken, cause: error.to_string() }
+    }
+}
+
 /// Whether the transaction survives this error, so that it is the one operation's own affair.
 fn is_own_affair(error: &DieselError) -> bool {
     match error {
@@ -148,6 +162,15 @@ fn is_own_affair(error: &DieselError) -> bool {
         DieselError::NotFound | DieselError::RollbackTransaction | DieselError::DeserializationError(_) => true,
         _ => false,
     }
+}
+
+/// Takes the lock for writing at once: a transaction that asks for it later can find that what it has read is old.
+fn begin(connection: &mut AnyConnection) -> DbResult<()> {
+    on!(connection, |it| kept!(sql_query("BEGIN IMMEDIATE")).execute(it)).map(drop)
+}
+
+fn commit(connection: &mut AnyConnection) -> DbResult<()> {
+    on!(connection, |it| kept!(sql_query("COMMIT")).execute(it)).map(drop)
 }
 
 /// Operations that wait to be run.
@@ -214,17 +237,18 @@ impl State {
 
     /// Commits an operation together with those that wait by the time that the others of the group have run.
     fn commit(&mut self, mut group: Vec<Box<dyn Work>>, queue: &mut Queue) {
-        match self.together(&mut group, queue) {
-            Ok(()) => group.into_iter().for_each(Work::reply),
-            Err(error) => {
-                let operations = group.len();
-                self.connection = None;
-                let done = group.into_iter().map(|work| self.alone(work)).filter(|is_done| *is_done).count();
-                // Where none was done, their callers say so.
-                if done > 0 {
-                    tracing::error!(error, operations, done, "operations failed together, and ran once more alone");
-                }
-            }
+        let Err(Ended { ran, cause: error }) = self.together(&mut group, queue) else {
+            return group.into_iter().for_each(Work::reply);
+        };
+        let undo = |connection: &mut AnyConnection| connection.batch_execute("ROLLBACK").is_ok();
+        if ran == Ran::Broken || !self.connection.as_mut().is_some_and(undo) {
+            self.connection = None;
+        }
+        let operations = group.len();
+        let done = group.into_iter().map(|work| self.alone(work)).filter(|is_done| *is_done).count();
+        // Where none was done, their callers say so.
+        if done > 0 {
+            tracing::error!(error, operations, done, "operations failed together, and ran once more alone");
         }
     }
 
@@ -238,36 +262,32 @@ impl State {
         self.connection.as_mut().ok_or(DieselError::BrokenTransactionManager)
     }
 
-    fn together(&mut self, group: &mut Vec<Box<dyn Work>>, queue: &mut Queue) -> Result<(), String> {
-        let text = |error: DieselError| error.to_string();
+    fn together(&mut self, group: &mut Vec<Box<dyn Work>>, queue: &mut Queue) -> Result<(), Ended> {
         let observer = self.observer.clone();
-        let connection = self.connection().map_err(text)?;
-        connection.batch_execute("BEGIN IMMEDIATE").map_err(text)?;
+        let connection = self.connection()?;
+        begin(connection)?;
         let mut begun = 0;
         while let Some(work) = group.get_mut(begun) {
-            connection.batch_execute("SAVEPOINT operation").map_err(text)?;
-            let ended = match work.run(connection) {
-                Ran::Done => connection.batch_execute("RELEASE operation"),
-                Ran::Refused => connection.batch_execute("ROLLBACK TO operation; RELEASE operation"),
-                Ran::Broken => return Err(work.cause()),
-            };
-            ended.map_err(text)?;
+            let ran = work.run(connection);
+            if ran != Ran::Done {
+                return Err(Ended { ran, cause: work.cause() });
+            }
             begun += 1;
             if begun == group.len() && begun < GROUP {
                 group.extend(queue.next());
             }
         }
-        observer.timed(COMMIT, || connection.batch_execute("COMMIT")).map_err(text)
+        Ok(observer.timed(COMMIT, || commit(connection))?)
     }
 
     /// Whether it was done; its caller is told either way, and logs what failed.
     fn alone(&mut self, mut work: Box<dyn Work>) -> bool {
         let observer = self.observer.clone();
         let ended = self.connection().and_then(|connection| {
-            connection.batch_execute("BEGIN IMMEDIATE")?;
+            begin(connection)?;
             let ran = work.run(connection);
             match ran {
-                Ran::Done => observer.timed(COMMIT, || connection.batch_execute("COMMIT"))?,
+                Ran::Done => observer.timed(COMMIT, || commit(connection))?,
                 Ran::Refused => connection.batch_execute("ROLLBACK")?,
                 // The connection goes, and the transaction with it.
                 Ran::Broken => {}
