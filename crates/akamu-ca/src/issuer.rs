@@ -322,6 +322,13 @@ impl Issuer {
         leaf::prepare(self, csr, serial, now)
     }
 
+    /// Whether [`Self::sign`] takes no longer than a few tenths of a millisecond: the key says so
+    /// ([`SigningKey::is_quick`]).
+    #[must_use]
+    pub fn signs_quickly(&self) -> bool {
+        self.key.is_quick()
+    }
+
     /// Signs a TBSCertificate that [`Self::prepare`] made, and checks the outcome before anyone sees it: the octets are
     /// those prepared, and webpki accepts the certificate under ours, for the usages that our chain leaves, for each name.
     ///

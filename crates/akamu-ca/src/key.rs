@@ -139,6 +139,12 @@ pub trait SigningKey: Send + Sync + fmt::Debug {
     /// # Errors
     /// Where the key cannot sign with the algorithm, or its store fails.
     fn sign(&self, algorithm: &AlgorithmIdentifierOwned, message: &[u8]) -> Result<Vec<u8>, KeyError>;
+
+    /// Whether a signature and its check take no longer than a few tenths of a millisecond, and wait for nothing: then it
+    /// costs more to have another thread make it.
+    fn is_quick(&self) -> bool {
+        false
+    }
 }
 
 /// A key from a file, held in memory.
@@ -299,6 +305,10 @@ impl SigningKey for FileKey {
                 Ok(signature)
             }
         }
+    }
+
+    fn is_quick(&self) -> bool {
+        matches!(self.pair, Pair::P256(_) | Pair::Ed25519(_))
     }
 }
 

@@ -34,6 +34,12 @@ fn every_kind_of_key_survives_its_file() {
 }
 
 #[test]
+fn only_keys_whose_signatures_take_little_time_are_quick() {
+    let quick: Vec<_> = KEY_TYPES.into_iter().filter(|it| key(*it).is_quick()).collect();
+    assert_eq!(quick, [KeyType::EcP256, KeyType::Ed25519]);
+}
+
+#[test]
 fn a_key_is_never_written_over_another() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("key");
