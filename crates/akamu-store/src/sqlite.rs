@@ -24,6 +24,9 @@ use writer::Writer;
 
 /// How long a statement waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// After so many pages the log is written into the file, 16 MiB: of a page that many operations change, only what it has
+/// become by then.
+const LOG_PAGES: u32 = 4_096;
 /// Marks a file as ours: "Akmu".
 const APPLICATION_ID: i32 = 0x416b_6d75;
 
@@ -35,7 +38,8 @@ pub(crate) fn establish(path: &Path) -> Result<AnyConnection, ConnectionError> {
             "PRAGMA busy_timeout = {};
              PRAGMA journal_mode = WAL;
              PRAGMA synchronous = FULL;
-             PRAGMA foreign_keys = ON;",
+             PRAGMA foreign_keys = ON;
+             PRAGMA wal_autocheckpoint = {LOG_PAGES};",
             BUSY_TIMEOUT.as_millis()
         ))
         .map_err(ConnectionError::CouldntSetupConfiguration)?;
