@@ -47,7 +47,7 @@ pub(crate) struct IssuanceArgs {
     /// Write the figures here too, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Measure this server too, in turn with ours, and print the ratios
+    /// Measure this server too, as the one before, in turn with ours, and print the ratios
     #[arg(long, value_name = "BINARY", conflicts_with = "against")]
     paired: Option<PathBuf>,
     /// How often both are measured, twice each time
@@ -95,7 +95,7 @@ fn ours(args: &IssuanceArgs) -> Result<Vec<Measurement>, Failure> {
     settings.map(|setting| stage.measure(programs.server(), "akamu", &setting)).collect()
 }
 
-/// The server of this checkout and another one.
+/// Another server, and that of this checkout.
 fn paired(other: &Path, args: &IssuanceArgs) -> Result<(Vec<Measurement>, Vec<Ratio>), Failure> {
     // It will be started in another directory.
     let other = fs::canonicalize(other).context(|| format!("cannot find the server {}", other.display()))?;
@@ -103,8 +103,9 @@ fn paired(other: &Path, args: &IssuanceArgs) -> Result<(Vec<Measurement>, Vec<Ra
     let stage = Stage::new(&args.database, Installing::unless_forbidden(args.no_install))?;
     let (mut rows, mut ratios) = (Vec::new(), Vec::new());
     for setting in args.settings(args.database.iter().copied().map(Some)) {
-        let (a, b) = (|| stage.measure(programs.server(), "A", &setting), || stage.measure(&other, "B", &setting));
-        let measured = paired::measure(&setting, args.rounds, a, b)?;
+        let before = || stage.measure(&other, "before", &setting);
+        let after = || stage.measure(programs.server(), "after", &setting);
+        let measured = paired::measure(&setting, args.rounds, before, after)?;
         rows.extend(measured.0);
         ratios.extend(measured.1);
     }

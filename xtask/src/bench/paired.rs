@@ -88,7 +88,7 @@ fn median(sorted: &[f64]) -> f64 {
 }
 
 pub(super) fn table(ratios: &[Ratio]) -> Table<6> {
-    let heading = ["setting", "figure", "A", "B", "B / A", "of the rounds"];
+    let heading = ["setting", "figure", "before", "after", "after / before", "of the rounds"];
     let rows = ratios.iter().map(|it| {
         [
             it.setting.clone(),
