@@ -81,8 +81,8 @@ impl StoreOptions {
         })
     }
 
-    /// The most connections at once; on SQLite the most that read, of which there are no more than processors, or two. 10
-    /// by default.
+    /// The most connections at once; on SQLite the most that read, of which there are no more than processors, or two.
+    /// 10 by default.
     #[must_use]
     pub const fn max_connections(mut self, max: u32) -> Self {
         self.connections.max = max;
