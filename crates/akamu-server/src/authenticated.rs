@@ -7,10 +7,8 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use akamu_proto::{
-    AccountId, AccountStatus, AuthorizationId, CertificateId, Jwk, Jws, KeyReference, OrderId, Timestamp, VerifyingKey,
-};
-use akamu_store::{Account, Authorization, Certificate, NonceError, Order, Store, StoreError};
+use akamu_proto::{AccountId, AccountStatus, Jwk, Jws, KeyReference, Timestamp, VerifyingKey};
+use akamu_store::{Account, AccountAnd, CheckedNonce, NonceError, Owned};
 use axum::RequestExt as _;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, RawPathParams, Request};
@@ -73,59 +71,6 @@ pub(crate) struct ByAccount<P> {
     pub(crate) payload: P,
 }
 
-/// What an account has at a URL of its own, read together with the account.
-pub(crate) trait Owned: Sized + Send {
-    /// What the URL ends in, or has before what is to be done.
-    type Id: FromStr + Send;
-
-    /// The account, and this where it is there and the account's.
-    fn read(
-        store: &Store,
-        account: AccountId,
-        id: Self::Id,
-        now: Timestamp,
-    ) -> impl Future<Output = Result<Option<(Account, Option<Self>)>, StoreError>> + Send;
-}
-
-impl Owned for Authorization {
-    type Id = AuthorizationId;
-
-    async fn read(
-        store: &Store,
-        account: AccountId,
-        id: Self::Id,
-        now: Timestamp,
-    ) -> Result<Option<(Account, Option<Self>)>, StoreError> {
-        store.account_and_authorization(account, id, now).await
-    }
-}
-
-impl Owned for Order {
-    type Id = OrderId;
-
-    async fn read(
-        store: &Store,
-        account: AccountId,
-        id: Self::Id,
-        now: Timestamp,
-    ) -> Result<Option<(Account, Option<Self>)>, StoreError> {
-        store.account_and_order(account, id, now).await
-    }
-}
-
-impl Owned for Certificate {
-    type Id = CertificateId;
-
-    async fn read(
-        store: &Store,
-        account: AccountId,
-        id: Self::Id,
-        _: Timestamp,
-    ) -> Result<Option<(Account, Option<Self>)>, StoreError> {
-        store.account_and_certificate(account, id).await
-    }
-}
-
 /// Signed by the key of a valid account, which has what the URL names.
 #[derive(Debug)]
 pub(crate) struct ByOwner<O, P> {
@@ -169,46 +114,43 @@ impl<P: Payload> FromRequest<Arc<App>> for ByAccount<P> {
     type Rejection = AcmeError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, AcmeError> {
-        match authenticate(request, app, Policy::Kid, |id| account(app, id)).await? {
-            (Signer::Account(account), (), jws) => Ok(Self { account, payload: P::parse(jws.payload())? }),
-            (Signer::Key(_), (), _) => Err(AcmeError::KidExpected),
+        match authenticate::<()>(request, app, Policy::Kid, ()).await? {
+            (Signer::Account(account), _, jws) => Ok(Self { account, payload: P::parse(jws.payload())? }),
+            (Signer::Key(_), ..) => Err(AcmeError::KidExpected),
         }
     }
 }
 
-impl<O: Owned, P: Payload> FromRequest<Arc<App>> for ByOwner<O, P> {
+impl<O: Owned, P: Payload> FromRequest<Arc<App>> for ByOwner<O, P>
+where
+    O::Id: FromStr,
+{
     type Rejection = AcmeError;
 
     async fn from_request(mut request: Request, app: &Arc<App>) -> Result<Self, AcmeError> {
         let parameters = request.extract_parts::<RawPathParams>().await.map_err(|_| AcmeError::NotFound)?;
-        let object_id = parameters.iter().next().and_then(|(_, id)| id.parse::<O::Id>().ok());
-        let read = |id| async move {
-            match object_id {
-                Some(object_id) => O::read(&app.store, id, object_id, app.clock.now()).await,
-                None => Ok(app.store.account(id).await?.map(|it| (it, None))),
-            }
+        let Some(id) = parameters.iter().next().and_then(|(_, id)| id.parse::<O::Id>().ok()) else {
+            // Whoever asks is told first whether the request was good.
+            authenticate::<()>(request, app, Policy::Kid, ()).await?;
+            return Err(AcmeError::NotFound);
         };
-        match authenticate(request, app, Policy::Kid, read).await? {
+        match authenticate::<O>(request, app, Policy::Kid, id).await? {
             (Signer::Account(account), object, jws) => {
                 let payload = P::parse(jws.payload())?;
                 Ok(Self { account, object: object.ok_or(AcmeError::NotFound)?, payload })
             }
-            (Signer::Key(_), _, _) => Err(AcmeError::KidExpected),
+            (Signer::Key(_), ..) => Err(AcmeError::KidExpected),
         }
     }
-}
-
-async fn account(app: &App, id: AccountId) -> Result<Option<(Account, ())>, StoreError> {
-    Ok(app.store.account(id).await?.map(|it| (it, ())))
 }
 
 impl<P: Payload> FromRequest<Arc<App>> for ByKey<P> {
     type Rejection = AcmeError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, AcmeError> {
-        match authenticate(request, app, Policy::Jwk, |id| account(app, id)).await? {
-            (Signer::Key(jwk), (), jws) => Ok(Self { jwk, payload: P::parse(jws.payload())? }),
-            (Signer::Account(_), (), _) => Err(AcmeError::JwkExpected),
+        match authenticate::<()>(request, app, Policy::Jwk, ()).await? {
+            (Signer::Key(jwk), _, jws) => Ok(Self { jwk, payload: P::parse(jws.payload())? }),
+            (Signer::Account(_), ..) => Err(AcmeError::JwkExpected),
         }
     }
 }
@@ -217,22 +159,18 @@ impl<P: Payload> FromRequest<Arc<App>> for ByEither<P> {
     type Rejection = AcmeError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, AcmeError> {
-        let (signer, (), jws) = authenticate(request, app, Policy::Either, |id| account(app, id)).await?;
+        let (signer, _, jws) = authenticate::<()>(request, app, Policy::Either, ()).await?;
         Ok(Self { signer, payload: P::parse(jws.payload())? })
     }
 }
 
-/// Who signed it, and what `read` found besides the account.
-async fn authenticate<T, F>(
+/// Who signed it, and what an account has by this id.
+async fn authenticate<O: Owned>(
     request: Request,
     app: &App,
     policy: Policy,
-    read: impl FnOnce(AccountId) -> F,
-) -> Result<(Signer, T, Jws), AcmeError>
-where
-    T: Default,
-    F: Future<Output = Result<Option<(Account, T)>, StoreError>>,
-{
+    id: O::Id,
+) -> Result<(Signer, Option<O>, Jws), AcmeError> {
     let expected_url = app.base_url.of_path(request.uri().path());
     check_content_type(&request)?;
     let body = request_body::read(request, app).await?;
@@ -251,14 +189,12 @@ where
             jws.verify(&VerifyingKey::new(jwk)?)?;
             redeem(app, nonce, now).await?;
             let jwk = (**jwk).clone();
-            Ok((Signer::Key(jwk), T::default(), jws))
+            Ok((Signer::Key(jwk), None, jws))
         }
         KeyReference::Kid(kid) => {
             let no_such_account = || AcmeError::NoSuchAccount { kid: kid.chars().take(300).collect() };
-            let id = app.base_url.account_id(kid).ok_or_else(no_such_account)?;
-            let (account, found) = read(id).await?.ok_or_else(no_such_account)?;
-            jws.verify(&*app.keys.of_canonical(&account.jwk)?)?;
-            redeem(app, nonce, now).await?;
+            let account = app.base_url.account_id(kid).ok_or_else(no_such_account)?;
+            let (account, found) = by_account(app, &jws, account, id, nonce, now).await?.ok_or_else(no_such_account)?;
             tracing::Span::current().record("account.id", account.id.as_i64());
             if account.status != AccountStatus::Valid {
                 return Err(AcmeError::AccountNotValid { status: account.status });
@@ -266,6 +202,34 @@ where
             Ok((Signer::Account(account), found, jws))
         }
     }
+}
+
+/// The account, whose key has signed, and what it has by this id; `None` where there is no such account.
+///
+/// A sender who had the key with which the account was last seen has proved enough for the nonce to be redeemed in the
+/// operation that reads the account. Whether that is still its key is decided by what was read.
+async fn by_account<O: Owned>(
+    app: &App,
+    jws: &Jws,
+    account: AccountId,
+    id: O::Id,
+    nonce: CheckedNonce,
+    now: Timestamp,
+) -> Result<Option<(Account, Option<O>)>, AcmeError> {
+    let seen = app.keys.last(account).filter(|it| jws.verify(&it.key).is_ok());
+    let (with_account, after) = if seen.is_some() { (Some(nonce), None) } else { (None, Some(nonce)) };
+    let (account, found) = match app.store.account_and::<O>(account, id, with_account, now).await? {
+        AccountAnd::Found(account, found) => (account, found),
+        AccountAnd::NoAccount => return Ok(None),
+        AccountAnd::BadNonce => return Err(AcmeError::BadNonce),
+    };
+    if seen.is_none_or(|it| *it.jwk != *account.jwk) {
+        jws.verify(&app.keys.now(account.id, &account.jwk)?.key)?;
+    }
+    if let Some(nonce) = after {
+        redeem(app, nonce, now).await?;
+    }
+    Ok(Some((account, found)))
 }
 
 /// The inner JWS of keyChange (RFC 8555 §7.3.5): signed by the new key, for the same URL, without a nonce.
@@ -293,7 +257,7 @@ fn nonce_error(error: NonceError) -> AcmeError {
     }
 }
 
-async fn redeem(app: &App, nonce: akamu_store::CheckedNonce, now: Timestamp) -> Result<(), AcmeError> {
+async fn redeem(app: &App, nonce: CheckedNonce, now: Timestamp) -> Result<(), AcmeError> {
     if app.store.nonce_redeem(nonce, now).await? { Ok(()) } else { Err(AcmeError::BadNonce) }
 }
 

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use akamu_proto::ChallengeType;
-use akamu_store::{Store, StoreOptions};
+use akamu_store::{Authorization, Certificate, Order, Store, StoreOptions};
 use criterion::BenchmarkGroup;
 use futures_util::future::join_all;
 use rustix::time::ClockId;
@@ -88,14 +88,9 @@ fn operations(group: &mut Group<'_>, runtime: &Runtime, store: &Store) {
     let nonce = store.nonce_issue(NOW);
     group.bench_function("check nonce", |it| it.iter(|| store.nonce_check(black_box(nonce.as_str()), NOW).is_ok()));
     let fresh = async || store.nonce_check(store.nonce_issue(NOW).as_str(), NOW).expect("ours");
-    measure(group, runtime, "redeem nonce", fresh, async |nonce| {
-        assert!(store.nonce_redeem(nonce, NOW).await.expect("the database"));
-    });
-
     let owner = runtime.block_on(account(store));
-    let nothing = async || ();
-    measure(group, runtime, "account", nothing, async |()| {
-        store.account(owner).await.expect("the database").expect("it is there");
+    measure(group, runtime, "account", fresh, async |nonce| {
+        store.account_and::<()>(owner, (), Some(nonce), NOW).await.expect("the database");
     });
     measure(
         group,
@@ -115,8 +110,8 @@ fn operations(group: &mut Group<'_>, runtime: &Runtime, store: &Store) {
         let read = store.authorization(owner, pending().await, NOW).await.expect("the database");
         read.expect("it is there")
     };
-    measure(group, runtime, "account and authorization", nothing, async |()| {
-        store.account_and_authorization(owner, authorization, NOW).await.expect("the database").expect("it is there");
+    measure(group, runtime, "account and authorization", fresh, async |nonce| {
+        store.account_and::<Authorization>(owner, authorization, Some(nonce), NOW).await.expect("the database");
     });
     measure(group, runtime, "begin validation", waiting, async |read| {
         let begun = store.validation_begin(&read, &ChallengeType::HTTP_01, "a.b", Some(lease()), NOW).await;
@@ -128,8 +123,8 @@ fn operations(group: &mut Group<'_>, runtime: &Runtime, store: &Store) {
     });
     let ready = async || ready_order(store, owner, &[NAME]).await;
     let order = runtime.block_on(ready());
-    measure(group, runtime, "account and order", nothing, async |()| {
-        store.account_and_order(owner, order.id, NOW).await.expect("the database").expect("it is there");
+    measure(group, runtime, "account and order", fresh, async |nonce| {
+        store.account_and::<Order>(owner, order.id, Some(nonce), NOW).await.expect("the database");
     });
     measure(group, runtime, "begin issuance", ready, async |order| {
         store.issuance_begin(owner, order.id, new_issuance(1), lease(), NOW).await.expect("the database");
@@ -143,7 +138,7 @@ fn operations(group: &mut Group<'_>, runtime: &Runtime, store: &Store) {
         store.issuance_record(lease, certificate, NOW).await.expect("the database");
     });
     let (_, certificate) = runtime.block_on(issued(store, owner, NAME));
-    measure(group, runtime, "account and certificate", nothing, async |()| {
-        store.account_and_certificate(owner, certificate).await.expect("the database").expect("it is there");
+    measure(group, runtime, "account and certificate", fresh, async |nonce| {
+        store.account_and::<Certificate>(owner, certificate, Some(nonce), NOW).await.expect("the database");
     });
 }

@@ -6,6 +6,7 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 use crate::connection::{AnyConnection, DbResult, corrupt, insert_if_new, kept, on};
 use crate::error::StoreError;
+use crate::nonce::{Redemption, load_redeeming};
 use crate::schema::{account_thumbprints, accounts};
 use crate::store::Store;
 
@@ -89,11 +90,17 @@ fn contact_text(contact: &[String]) -> String {
 }
 
 pub(crate) fn by_id(connection: &mut AnyConnection, id: AccountId) -> DbResult<Option<Account>> {
-    on!(connection, |it| accounts::table.find(id.as_i64()).select(COLUMNS).first::<Row>(it))
-        .optional()?
-        .as_ref()
-        .map(account)
-        .transpose()
+    read(connection, id, &mut Redemption::of(None))
+}
+
+/// The account with this id; `redemption` is done on the way.
+pub(crate) fn read(
+    connection: &mut AnyConnection,
+    id: AccountId,
+    redemption: &mut Redemption<'_>,
+) -> DbResult<Option<Account>> {
+    let rows: Vec<Row> = load_redeeming!(connection, redemption, accounts::table.find(id.as_i64()), COLUMNS)?;
+    rows.first().map(account).transpose()
 }
 
 fn by_thumbprint(connection: &mut AnyConnection, thumbprint: &Thumbprint) -> DbResult<Option<Account>> {

@@ -10,8 +10,10 @@ use diesel::prelude::*;
 
 use crate::account;
 use crate::account::Account;
-use crate::connection::{AnyConnection, DbResult, corrupt, insert_all, kept, on};
+use crate::connection::{AnyConnection, DbResult, corrupt, kept, on};
 use crate::error::StoreError;
+use crate::nonce::{Redemption, load_redeeming};
+use crate::owned::{Owned, Reading};
 use crate::schema::{accounts, authorizations, challenges};
 use crate::store::Store;
 
@@ -88,48 +90,6 @@ pub(crate) fn identifier(kind: &str, value: &str) -> DbResult<Identifier> {
     parsed.map_err(|_| corrupt("authorizations.identifier"))
 }
 
-/// Inserts new authorizations with their challenges.
-pub(crate) fn insert(
-    connection: &mut AnyConnection,
-    account: AccountId,
-    new: &[NewAuthorization],
-    now: Timestamp,
-) -> DbResult<()> {
-    let rows: Vec<_> = new
-        .iter()
-        .map(|it| {
-            let (kind, value) = stored(&it.identifier);
-            (
-                authorizations::id.eq(it.id.as_octets().to_vec()),
-                authorizations::account_id.eq(account.as_i64()),
-                authorizations::identifier_kind.eq(kind.to_owned()),
-                authorizations::identifier_value.eq(value.to_owned()),
-                authorizations::status.eq(AuthorizationStatus::Pending.as_str()),
-                authorizations::expires_at.eq(it.expires_at.unix_micros()),
-                authorizations::created_at.eq(now.unix_micros()),
-            )
-        })
-        .collect();
-    insert_all!(connection, authorizations::table, &rows)?;
-    let rows: Vec<_> = new
-        .iter()
-        .flat_map(|it| (0_i16..).zip(&it.challenges).map(move |(position, challenge)| (it, position, challenge)))
-        .map(|(it, position, challenge)| {
-            (
-                challenges::authorization_id.eq(it.id.as_octets().to_vec()),
-                challenges::challenge_type.eq(challenge.challenge_type.as_str().to_owned()),
-                challenges::account_id.eq(account.as_i64()),
-                challenges::position.eq(position),
-                challenges::token.eq(challenge.token.as_ref().map(|it| it.as_str().to_owned())),
-                challenges::status.eq(ChallengeStatus::Pending.as_str()),
-                challenges::attempt.eq(0_i16),
-            )
-        })
-        .collect();
-    insert_all!(connection, challenges::table, &rows)?;
-    Ok(())
-}
-
 /// An authorization with what only the store sees of it.
 pub(crate) struct StoredAuthorization {
     pub(crate) authorization: Authorization,
@@ -149,6 +109,10 @@ impl StoredAuthorization {
     /// The challenge of a type, with its place in the queue.
     pub(crate) fn challenge(&self, challenge_type: &ChallengeType) -> Option<(&Challenge, &QueueEntry)> {
         self.authorization.challenges.iter().zip(&self.queue).find(|(it, _)| it.challenge_type == *challenge_type)
+    }
+
+    fn is_of_account(&self, account: AccountId, now: Timestamp) -> bool {
+        self.authorization.account == account && self.is_unexpired(now)
     }
 
     pub(crate) fn is_unexpired(&self, now: Timestamp) -> bool {
@@ -193,26 +157,35 @@ fn challenge(row: &Row) -> DbResult<Challenge> {
 
 /// The authorization with this id, whosever and however old, in one statement.
 pub(crate) fn by_id(connection: &mut AnyConnection, id: AuthorizationId) -> DbResult<Option<StoredAuthorization>> {
+    read(connection, id, &mut Redemption::of(None))
+}
+
+/// As [`by_id`]; `redemption` is done on the way.
+fn read(
+    connection: &mut AnyConnection,
+    id: AuthorizationId,
+    redemption: &mut Redemption<'_>,
+) -> DbResult<Option<StoredAuthorization>> {
     let query = challenges::table
         .inner_join(authorizations::table.inner_join(accounts::table))
         .filter(challenges::authorization_id.eq(id.as_octets().as_slice()))
-        .order(challenges::position)
-        .select((
-            account::COLUMNS,
-            authorizations::identifier_kind,
-            authorizations::identifier_value,
-            authorizations::status,
-            authorizations::expires_at,
-            challenges::challenge_type,
-            challenges::token,
-            challenges::status,
-            challenges::validated_at,
-            challenges::error,
-            challenges::attempt,
-            challenges::key_auth,
-            challenges::lease_token,
-        ));
-    let rows: Vec<Row> = on!(connection, |it| query.load(it))?;
+        .order(challenges::position);
+    let columns = (
+        account::COLUMNS,
+        authorizations::identifier_kind,
+        authorizations::identifier_value,
+        authorizations::status,
+        authorizations::expires_at,
+        challenges::challenge_type,
+        challenges::token,
+        challenges::status,
+        challenges::validated_at,
+        challenges::error,
+        challenges::attempt,
+        challenges::key_auth,
+        challenges::lease_token,
+    );
+    let rows: Vec<Row> = load_redeeming!(connection, redemption, query, columns)?;
     let Some(row) = rows.first() else { return Ok(None) };
     let account = account::account(&row.account)?;
     let status = match AuthorizationStatus::from_word(&row.status).ok_or_else(|| corrupt("authorizations.status"))? {
@@ -238,7 +211,25 @@ pub(crate) fn of_account(
     id: AuthorizationId,
     now: Timestamp,
 ) -> DbResult<Option<StoredAuthorization>> {
-    Ok(by_id(connection, id)?.filter(|it| it.authorization.account == account && it.is_unexpired(now)))
+    Ok(by_id(connection, id)?.filter(|it| it.is_of_account(account, now)))
+}
+
+impl Owned for Authorization {
+    type Id = AuthorizationId;
+
+    const OPERATION: &'static str = "account_and_authorization";
+
+    fn find(
+        reading: &mut Reading<'_>,
+        account: AccountId,
+        id: AuthorizationId,
+    ) -> DbResult<Option<(Account, Option<Self>)>> {
+        match read(reading.connection, id, &mut reading.redemption)?.filter(|it| it.is_of_account(account, reading.now))
+        {
+            Some(found) => Ok(Some((found.account, Some(found.authorization)))),
+            None => Ok(account::by_id(reading.connection, account)?.map(|it| (it, None))),
+        }
+    }
 }
 
 impl Store {
@@ -254,23 +245,6 @@ impl Store {
     ) -> Result<Option<Authorization>, StoreError> {
         self.select("authorization", move |connection| {
             Ok(of_account(connection, account, id, now)?.map(|it| it.authorization))
-        })
-        .await
-    }
-
-    /// The account, and its authorization as in [`Store::authorization`], in one statement where both are there.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn account_and_authorization(
-        &self,
-        account: AccountId,
-        id: AuthorizationId,
-        now: Timestamp,
-    ) -> Result<Option<(Account, Option<Authorization>)>, StoreError> {
-        self.select("account_and_authorization", move |connection| match of_account(connection, account, id, now)? {
-            Some(found) => Ok(Some((found.account, Some(found.authorization)))),
-            None => Ok(account::by_id(connection, account)?.map(|it| (it, None))),
         })
         .await
     }

@@ -6,6 +6,8 @@ use diesel::prelude::*;
 use crate::account::Account;
 use crate::connection::{DbResult, corrupt, kept, on};
 use crate::error::StoreError;
+use crate::nonce::load_redeeming;
+use crate::owned::{Owned, Reading};
 use crate::schema::{accounts, certificates};
 use crate::store::Store;
 use crate::{account, crl};
@@ -67,39 +69,44 @@ fn certificate((account, serial, der, chain_pem, not_after, revoked_at): Row) ->
     })
 }
 
-impl Store {
-    /// The account, and its certificate, in one statement where both are there; no certificate where it is absent or
-    /// another's.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn account_and_certificate(
-        &self,
+impl Owned for Certificate {
+    type Id = CertificateId;
+
+    const OPERATION: &'static str = "account_and_certificate";
+
+    fn find(
+        reading: &mut Reading<'_>,
         account: AccountId,
         id: CertificateId,
-    ) -> Result<Option<(Account, Option<Certificate>)>, StoreError> {
-        self.select("account_and_certificate", move |connection| {
-            let found = certificates::table
-                .find(id.as_octets().as_slice())
-                .inner_join(accounts::table)
-                .filter(certificates::account_id.eq(account.as_i64()))
-                .select((account::COLUMNS, COLUMNS))
-                .first::<(account::Row, Row)>(connection)
-                .optional()?;
-            match found {
-                Some((owner, row)) => Ok(Some((account::account(&owner)?, Some(certificate(row)?)))),
-                None => Ok(account::by_id(connection, account)?.map(|it| (it, None))),
-            }
-        })
-        .await
+    ) -> DbResult<Option<(Account, Option<Self>)>> {
+        let query = certificates::table
+            .find(id.as_octets().as_slice())
+            .inner_join(accounts::table)
+            .filter(certificates::account_id.eq(account.as_i64()));
+        let columns = (account::COLUMNS, COLUMNS);
+        let rows: Vec<(account::Row, Row)> =
+            load_redeeming!(&mut *reading.connection, reading.redemption, query, columns)?;
+        match rows.into_iter().next() {
+            Some((owner, row)) => Ok(Some((account::account(&owner)?, Some(certificate(row)?)))),
+            None => Ok(account::by_id(reading.connection, account)?.map(|it| (it, None))),
+        }
     }
+}
 
+impl Store {
     /// The account's certificate; `None` where it is absent or another's.
     ///
     /// # Errors
     /// Where the database fails.
     pub async fn certificate(&self, account: AccountId, id: CertificateId) -> Result<Option<Certificate>, StoreError> {
-        Ok(self.account_and_certificate(account, id).await?.and_then(|(_, certificate)| certificate))
+        self.select("certificate", move |connection| {
+            let query = certificates::table
+                .find(id.as_octets().as_slice())
+                .filter(certificates::account_id.eq(account.as_i64()))
+                .select(COLUMNS);
+            on!(connection, |it| query.first::<Row>(it)).optional()?.map(certificate).transpose()
+        })
+        .await
     }
 
     /// The certificate with this serial number (16 octets), whoever's it is.

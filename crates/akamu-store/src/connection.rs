@@ -7,11 +7,12 @@ use diesel::backend::Backend;
 use diesel::expression::{ValidGrouping, is_aggregate};
 // What `MultiConnection` uses, of which a connection here is one.
 use diesel::internal::derives::multiconnection::AstPassHelper as _;
+use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryBuilder as _, QueryFragment, QueryId};
 use diesel::result::Error as DieselError;
 use diesel::serialize::ToSql;
-use diesel::sql_types::{BigInt, HasSqlType, Text};
+use diesel::sql_types::{BigInt, Bool, HasSqlType, Text};
 
 use akamu_proto::Timestamp;
 
@@ -198,32 +199,15 @@ impl<DB: Backend> QueryFragment<DB> for Processing {
     }
 }
 
-/// Inserts rows in one statement, which stays prepared where it is one of a few.
+/// Inserts rows into SQLite in one statement, which stays prepared where it is one of a few: what diesel makes of rows
+/// cannot be [`Kept`], and of an array it knows how long it is.
 macro_rules! insert_all {
     ($connection:expr, $table:expr, $rows:expr) => {
-        match $connection {
-            $crate::connection::AnyConnection::Postgres(it) => {
-                $crate::connection::insert_kept!(it, $table, $rows, 1, 2, 3, 4, 6, 8)
-            }
-            $crate::connection::AnyConnection::Sqlite(it) => {
-                $crate::connection::insert_arrays!(it, $table, $rows, 1, 2, 3, 4, 6, 8)
-            }
-        }
+        $crate::connection::insert_arrays!($connection, $table, $rows, 1, 2, 3, 4, 6, 8)
     };
 }
 pub(crate) use insert_all;
 
-macro_rules! insert_kept {
-    ($connection:expr, $table:expr, $rows:expr $(, $count:literal)+) => {
-        match $rows.len() {
-            $($count => $crate::connection::kept!(diesel::insert_into($table).values($rows)).execute($connection),)+
-            _ => diesel::insert_into($table).values($rows).execute($connection),
-        }
-    };
-}
-pub(crate) use insert_kept;
-
-/// What diesel makes of rows for SQLite cannot be [`Kept`]; of an array it knows how long it is.
 macro_rules! insert_arrays {
     ($connection:expr, $table:expr, $rows:expr $(, $count:literal)+) => {
         $(if let Ok(rows) = <&[_; $count]>::try_from($rows.as_slice()) {
@@ -234,6 +218,47 @@ macro_rules! insert_arrays {
     };
 }
 pub(crate) use insert_arrays;
+
+/// A statement on PostgreSQL with another one beside it, of which it may ask whether it [`DidBeside`].
+pub(crate) struct With<B, S> {
+    pub(crate) beside: B,
+    pub(crate) statement: S,
+}
+
+impl<B: QueryFragment<Pg>, S: QueryFragment<Pg>> QueryFragment<Pg> for With<B, S> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("WITH beside AS (");
+        self.beside.walk_ast(out.reborrow())?;
+        out.push_sql(") ");
+        self.statement.walk_ast(out)
+    }
+}
+
+impl<B, S: Query> Query for With<B, S> {
+    type SqlType = S::SqlType;
+}
+
+/// Whether the statement beside, which returns the rows that it touched, touched one.
+#[derive(Clone, Copy, Debug, QueryId)]
+pub(crate) struct DidBeside;
+
+impl Expression for DidBeside {
+    type SqlType = Bool;
+}
+
+impl<S> AppearsOnTable<S> for DidBeside {}
+impl<S> SelectableExpression<S> for DidBeside {}
+
+impl<G> ValidGrouping<G> for DidBeside {
+    type IsAggregate = is_aggregate::Never;
+}
+
+impl QueryFragment<Pg> for DidBeside {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("EXISTS (SELECT FROM beside)");
+        Ok(())
+    }
+}
 
 /// Inserts a row where none has its key; tells whether it did.
 macro_rules! insert_if_new {

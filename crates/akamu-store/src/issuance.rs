@@ -3,8 +3,9 @@
 use akamu_proto::{AccountId, AccountStatus, CertificateId, OrderId, OrderStatus, Problem, Timestamp};
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Binary, Text};
 
-use crate::connection::{AnyConnection, DbResult, Processing, corrupt, kept, on};
+use crate::connection::{AnyConnection, DbResult, DidBeside, Processing, With, corrupt, kept, on};
 use crate::error::StoreError;
 use crate::lease::{Lease, LeaseRequest, LeaseTerms, LeaseToken};
 use crate::order::{self, Order};
@@ -143,43 +144,77 @@ fn record(
     new: &NewCertificate,
 ) -> DbResult<IssuanceRecorded> {
     let id = issuance.order.as_octets().as_slice();
-    let update = diesel::update(orders::table.find(id))
-        .filter(orders::status.eq(OrderStatus::Processing.as_str()))
-        .filter(orders::lease_token.eq(token.as_octets()))
-        .set((
-            orders::status.eq(OrderStatus::Valid.as_str()),
-            orders::certificate_id.eq(new.id.as_octets().as_slice()),
-            orders::tbs.eq(None::<Vec<u8>>),
-            orders::lease_expires_at.eq(None::<i64>),
-        ))
-        .returning(orders::serial);
-    let serial: Option<Option<Vec<u8>>> = on!(connection, |it| kept!(update).get_result(it)).optional()?;
-    let Some(serial) = serial else {
-        // Where the answer to an earlier run was lost, the token stays with the result.
-        let query = orders::table
-            .find(id)
-            .filter(orders::status.eq(OrderStatus::Valid.as_str()))
+    let update = || {
+        diesel::update(orders::table.find(id))
+            .filter(orders::status.eq(OrderStatus::Processing.as_str()))
             .filter(orders::lease_token.eq(token.as_octets()))
-            .select(orders::certificate_id);
-        let recorded: Option<Option<Vec<u8>>> = on!(connection, |it| query.first(it)).optional()?;
-        let Some(recorded) = recorded.flatten() else { return Ok(IssuanceRecorded::LeaseLost) };
-        let recorded = CertificateId::from_slice(&recorded).ok_or_else(|| corrupt("orders.certificate_id"))?;
-        return Ok(IssuanceRecorded::Recorded(recorded));
+            .set((
+                orders::status.eq(OrderStatus::Valid.as_str()),
+                orders::certificate_id.eq(new.id.as_octets().as_slice()),
+                orders::tbs.eq(None::<Vec<u8>>),
+                orders::lease_expires_at.eq(None::<i64>),
+            ))
     };
-    let row = (
-        certificates::id.eq(new.id.as_octets().as_slice()),
-        certificates::account_id.eq(issuance.account.as_i64()),
-        certificates::order_id.eq(id),
-        certificates::serial.eq(serial.ok_or_else(|| corrupt("orders.serial"))?),
-        certificates::der.eq(&new.der),
-        certificates::chain_pem.eq(&new.chain_pem),
-        certificates::not_before.eq(new.not_before.unix_micros()),
-        certificates::not_after.eq(new.not_after.unix_micros()),
-    );
-    let insert = diesel::insert_into(certificates::table).values(row);
-    on!(connection, |it| kept!(insert).execute(it))?;
-    Ok(IssuanceRecorded::Recorded(new.id))
+    // With the serial number that was decided before anything was signed.
+    let certificate = || {
+        orders::table.find(id).select((
+            new.id.as_octets().as_slice().into_sql::<Binary>(),
+            orders::account_id,
+            orders::id,
+            orders::serial.assume_not_null(),
+            new.der.as_slice().into_sql::<Binary>(),
+            new.chain_pem.as_str().into_sql::<Text>(),
+            new.not_before.unix_micros().into_sql::<BigInt>(),
+            new.not_after.unix_micros().into_sql::<BigInt>(),
+        ))
+    };
+    let is_recorded = match connection {
+        AnyConnection::Postgres(it) => {
+            let statement = diesel::insert_into(certificates::table)
+                .values(certificate().filter(DidBeside))
+                .into_columns(CERTIFICATE_COLUMNS);
+            kept!(With { beside: update().returning(orders::id), statement }).execute(it)? == 1
+        }
+        AnyConnection::Sqlite(it) => {
+            let insert =
+                diesel::insert_into(certificates::table).values(certificate()).into_columns(CERTIFICATE_COLUMNS);
+            kept!(update()).execute(it)? == 1 && kept!(insert).execute(it)? == 1
+        }
+    };
+    if is_recorded {
+        return Ok(IssuanceRecorded::Recorded(new.id));
+    }
+    // Where the answer to an earlier run was lost, the token stays with the result.
+    let query = orders::table
+        .find(id)
+        .filter(orders::status.eq(OrderStatus::Valid.as_str()))
+        .filter(orders::lease_token.eq(token.as_octets()))
+        .select(orders::certificate_id);
+    let recorded: Option<Option<Vec<u8>>> = on!(connection, |it| query.first(it)).optional()?;
+    let Some(recorded) = recorded.flatten() else { return Ok(IssuanceRecorded::LeaseLost) };
+    let recorded = CertificateId::from_slice(&recorded).ok_or_else(|| corrupt("orders.certificate_id"))?;
+    Ok(IssuanceRecorded::Recorded(recorded))
 }
+
+const CERTIFICATE_COLUMNS: (
+    certificates::id,
+    certificates::account_id,
+    certificates::order_id,
+    certificates::serial,
+    certificates::der,
+    certificates::chain_pem,
+    certificates::not_before,
+    certificates::not_after,
+) = (
+    certificates::id,
+    certificates::account_id,
+    certificates::order_id,
+    certificates::serial,
+    certificates::der,
+    certificates::chain_pem,
+    certificates::not_before,
+    certificates::not_after,
+);
 
 type Abandoned = (Vec<u8>, i64, Option<Vec<u8>>);
 
@@ -245,7 +280,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<IssuanceBegun, StoreError> {
         let terms = self.lease_terms(lease);
-        self.write("issuance_begin", move |connection| begin(connection, account, id, &new, &terms, now)).await
+        self.change("issuance_begin", move |connection| begin(connection, account, id, &new, &terms, now)).await
     }
 
     /// Stores the certificate and makes the order valid, where the lease still holds.
@@ -258,7 +293,7 @@ impl Store {
         new: NewCertificate,
         _: Timestamp,
     ) -> Result<IssuanceRecorded, StoreError> {
-        self.write("issuance_record", move |connection| record(connection, lease.subject(), lease.token(), &new)).await
+        self.change("issuance_record", move |connection| record(connection, lease.subject(), lease.token(), &new)).await
     }
 
     /// Makes an order invalid whose certificate cannot be made, where the lease still holds.
@@ -272,7 +307,7 @@ impl Store {
         _: Timestamp,
     ) -> Result<(), StoreError> {
         let error = order::stored_problem(&problem);
-        self.write("issuance_fail", move |connection| {
+        self.change("issuance_fail", move |connection| {
             let token = lease.token();
             let update = diesel::update(orders::table.find(lease.subject().order.as_octets().as_slice()))
                 .filter(orders::status.eq(OrderStatus::Processing.as_str()))

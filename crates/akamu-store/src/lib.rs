@@ -18,6 +18,7 @@ mod observer;
 mod options;
 mod order;
 mod outage;
+mod owned;
 mod permit;
 mod postgres;
 mod postgres_url;
@@ -42,6 +43,7 @@ pub use nonce::{CheckedNonce, Nonce, NonceError};
 pub use observer::OperationRun;
 pub use options::StoreOptions;
 pub use order::{NewOrder, Order, OrderCreated};
+pub use owned::{AccountAnd, Owned, Reading};
 pub use sqlite::backup::SqliteBackup;
 pub use store::Store;
 pub use validation::{

@@ -5,6 +5,7 @@
 //! nonces ([`shared`]).
 
 mod redeemed;
+mod redemption;
 mod shared;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use crate::connection::{AnyConnection, DbResult};
 use crate::error::StoreError;
 use crate::store::Store;
 use redeemed::{Redeemed, is_in_window};
+pub(crate) use redemption::{Redeeming, Redemption, insert, load_redeeming};
 
 /// Octets of the second of issue, of the id, and of the key's number.
 const ISSUED: usize = 4;
@@ -213,17 +215,32 @@ impl Store {
 
     /// Redeems a nonce; `false` where it was redeemed already, or is not ours after all.
     ///
+    /// On PostgreSQL the row is committed without waiting for the disk: whatever its request changes is committed later,
+    /// and is never durable before it.
+    ///
     /// # Errors
     /// Where the database fails; then it may or may not be redeemed.
     pub async fn nonce_redeem(&self, nonce: CheckedNonce, now: Timestamp) -> Result<bool, StoreError> {
+        match self.redeeming(nonce, now).await? {
+            Redeeming::Refused => Ok(false),
+            Redeeming::Done => Ok(true),
+            Redeeming::InTable(row) => {
+                self.select("nonce_redeem", move |connection| Redemption::of(Some(&row)).finish(connection)).await
+            }
+        }
+    }
+
+    /// Redeems a nonce, but for its row in the database.
+    pub(crate) async fn redeeming(&self, nonce: CheckedNonce, now: Timestamp) -> Result<Redeeming, StoreError> {
         let nonces = self.nonces();
         match &nonces.kind {
             Kind::Memory { issued, redeemed } => {
                 let mut redeemed = redeemed.lock().unwrap_or_else(PoisonError::into_inner);
                 redeemed.advance(nonces.oldest(now), issued.load(Ordering::Relaxed));
-                Ok(redeemed.redeem(nonce.fields.number(), nonce.fields.issued))
+                let is_new = redeemed.redeem(nonce.fields.number(), nonce.fields.issued);
+                Ok(if is_new { Redeeming::Done } else { Redeeming::Refused })
             }
-            Kind::Table => self.redeem_in_table(nonce).await,
+            Kind::Table => self.redeeming_in_table(nonce).await,
         }
     }
 }

@@ -3,19 +3,22 @@
 //! An order is stored as `pending` until it is finalized. Whether it is ready, or can never be, is what its
 //! authorizations, its account and the time say when it is read: nothing has to be told to it.
 
+mod create;
+
 use akamu_proto::{
     AccountId, AccountStatus, AuthorizationId, AuthorizationStatus, CertificateId, ErrorType, Identifier, OrderId,
     OrderStatus, Problem, Timestamp,
 };
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use diesel::sql_types::{BigInt, Binary, Text};
 
 use crate::account;
 use crate::account::Account;
 use crate::authorization::{self, NewAuthorization};
-use crate::connection::{AnyConnection, DbResult, corrupt, insert_all, on};
+use crate::connection::{AnyConnection, DbResult, corrupt, on};
 use crate::error::StoreError;
+use crate::nonce::{Redemption, load_redeeming};
+use crate::owned::{Owned, Reading};
 use crate::schema::{accounts, authorizations, challenges, order_authorizations, orders};
 use crate::store::Store;
 
@@ -204,64 +207,57 @@ pub(crate) fn by_id(
     id: OrderId,
     now: Timestamp,
 ) -> DbResult<Option<StoredOrder>> {
+    read(connection, account, id, &mut Redemption::of(None), now)
+}
+
+/// As [`by_id`]; `redemption` is done on the way.
+fn read(
+    connection: &mut AnyConnection,
+    account: AccountId,
+    id: OrderId,
+    redemption: &mut Redemption<'_>,
+    now: Timestamp,
+) -> DbResult<Option<StoredOrder>> {
     let query = orders::table
         .inner_join(order_authorizations::table.inner_join(authorizations::table))
         .inner_join(accounts::table)
         .filter(orders::id.eq(id.as_octets().as_slice()))
         .filter(orders::account_id.eq(account.as_i64()))
-        .order(order_authorizations::position)
-        .select((
-            account::COLUMNS,
-            orders::status,
-            orders::expires_at,
-            orders::created_at,
-            orders::certificate_id,
-            orders::error,
-            orders::csr_digest,
-            orders::lease_token,
-            authorizations::id,
-            authorizations::identifier_kind,
-            authorizations::identifier_value,
-            authorizations::status,
-            authorizations::expires_at,
-        ));
-    let rows: Vec<Row> = on!(connection, |it| query.load(it))?;
+        .order(order_authorizations::position);
+    let columns = (
+        account::COLUMNS,
+        orders::status,
+        orders::expires_at,
+        orders::created_at,
+        orders::certificate_id,
+        orders::error,
+        orders::csr_digest,
+        orders::lease_token,
+        authorizations::id,
+        authorizations::identifier_kind,
+        authorizations::identifier_value,
+        authorizations::status,
+        authorizations::expires_at,
+    );
+    let rows: Vec<Row> = load_redeeming!(connection, redemption, query, columns)?;
     stored_order(connection, id, &rows, now)
 }
 
-/// Inserts an order's row where its account is valid and no order has its id; tells whether it did.
-macro_rules! insert_order {
-    ($connection:expr, $new:expr, $now:expr) => {
-        diesel::insert_into(orders::table)
-            .values(
-                accounts::table
-                    .filter(accounts::id.eq($new.account.as_i64()))
-                    .filter(accounts::status.eq(AccountStatus::Valid.as_str()))
-                    .select((
-                        $new.id.as_octets().as_slice().into_sql::<Binary>(),
-                        accounts::id,
-                        OrderStatus::Pending.as_str().into_sql::<Text>(),
-                        $new.expires_at.unix_micros().into_sql::<BigInt>(),
-                        $now.unix_micros().into_sql::<BigInt>(),
-                    )),
-            )
-            .into_columns((orders::id, orders::account_id, orders::status, orders::expires_at, orders::created_at))
-            .on_conflict_do_nothing()
-            .execute($connection)
-            .map(|rows| rows == 1)
-    };
-}
+impl Owned for Order {
+    type Id = OrderId;
 
-fn insert(connection: &mut AnyConnection, new: &NewOrder, now: Timestamp) -> DbResult<bool> {
-    match connection {
-        AnyConnection::Postgres(it) => insert_order!(it, new, now),
-        AnyConnection::Sqlite(it) => insert_order!(it, new, now),
+    const OPERATION: &'static str = "account_and_order";
+
+    fn find(reading: &mut Reading<'_>, account: AccountId, id: OrderId) -> DbResult<Option<(Account, Option<Self>)>> {
+        match read(reading.connection, account, id, &mut reading.redemption, reading.now)? {
+            Some(found) => Ok(Some((found.account, Some(found.order)))),
+            None => Ok(account::by_id(reading.connection, account)?.map(|it| (it, None))),
+        }
     }
 }
 
 fn create(connection: &mut AnyConnection, new: &NewOrder, now: Timestamp) -> DbResult<OrderCreated> {
-    let id = new.id.as_octets().as_slice();
-    if !insert(connection, new, now)? {
+    if !create::create(connection, new, now)? {
         // Ours, where the answer to an earlier run was lost; else the id was drawn twice.
         if let Some(found) = by_id(connection, new.account, new.id, now)? {
             return Ok(OrderCreated::Created(found.order));
@@ -274,18 +270,6 @@ fn create(connection: &mut AnyConnection, new: &NewOrder, now: Timestamp) -> DbR
             Ok(OrderCreated::AccountNotValid)
         };
     }
-    authorization::insert(connection, new.account, &new.authorizations, now)?;
-    let links: Vec<_> = (0_i16..)
-        .zip(&new.authorizations)
-        .map(|(position, it)| {
-            (
-                order_authorizations::order_id.eq(id.to_vec()),
-                order_authorizations::position.eq(position),
-                order_authorizations::authorization_id.eq(it.id.as_octets().to_vec()),
-            )
-        })
-        .collect();
-    insert_all!(connection, order_authorizations::table, &links)?;
     Ok(OrderCreated::Created(Order {
         id: new.id,
         account: new.account,
@@ -305,7 +289,7 @@ impl Store {
     /// # Errors
     /// Where the database fails, or an id is taken.
     pub async fn order_create(&self, new: NewOrder, now: Timestamp) -> Result<OrderCreated, StoreError> {
-        self.write("order_create", move |connection| create(connection, &new, now)).await
+        self.change("order_create", move |connection| create(connection, &new, now)).await
     }
 
     /// The account's order; `None` where it is absent or another's.
@@ -314,21 +298,5 @@ impl Store {
     /// Where the database fails.
     pub async fn order(&self, account: AccountId, id: OrderId, now: Timestamp) -> Result<Option<Order>, StoreError> {
         self.select("order", move |connection| Ok(by_id(connection, account, id, now)?.map(|it| it.order))).await
-    }
-    /// The account, and its order as in [`Store::order`], in one statement where both are there.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub async fn account_and_order(
-        &self,
-        account: AccountId,
-        id: OrderId,
-        now: Timestamp,
-    ) -> Result<Option<(Account, Option<Order>)>, StoreError> {
-        self.select("account_and_order", move |connection| match by_id(connection, account, id, now)? {
-            Some(found) => Ok(Some((found.account, Some(found.order)))),
-            None => Ok(account::by_id(connection, account)?.map(|it| (it, None))),
-        })
-        .await
     }
 }

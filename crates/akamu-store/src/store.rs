@@ -154,6 +154,19 @@ impl Store {
         }
     }
 
+    /// One operation that decides and changes in one statement, which commits by itself on PostgreSQL; what else it runs
+    /// only reads. Run again as [`Store::write`] is.
+    pub(crate) async fn change<T, F>(&self, name: &'static str, operation: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
+    {
+        match &self.inner.backend {
+            Backend::Sqlite(embedded) => embedded.write(name, operation).await,
+            Backend::Postgres(cluster) => cluster.run(name, operation).await,
+        }
+    }
+
     /// One statement that changes nothing, or one that commits by itself: no transaction around it.
     pub(crate) async fn select<T, F>(&self, name: &'static str, operation: F) -> Result<T, StoreError>
     where

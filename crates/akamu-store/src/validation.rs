@@ -10,13 +10,13 @@ use akamu_proto::{
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 
+use crate::account;
 use crate::authorization::{self, Authorization, Challenge};
 use crate::connection::{AnyConnection, DbResult, kept, on};
 use crate::error::StoreError;
 use crate::lease::{Lease, LeaseRequest, LeaseTerms};
 use crate::schema::{accounts, authorizations, challenges};
 use crate::store::Store;
-use crate::{account, row_lock};
 
 diesel::alias!(challenges as others: Others);
 
@@ -203,7 +203,6 @@ fn begin(
 ) -> DbResult<ValidationBegun> {
     let challenge = read.challenges.iter().find(|it| it.challenge_type == *challenge_type);
     let Some(challenge) = challenge else { return Ok(ValidationBegun::NotFound) };
-    row_lock::authorization(connection, read.id)?;
     if let Some(attempt) = start(connection, read.id, challenge_type, proof, terms, now)? {
         let authorization = processing(read, challenge_type, attempt);
         let Some(terms) = terms else { return Ok(ValidationBegun::Queued(authorization)) };
@@ -246,10 +245,20 @@ impl Store {
         let (authorization, challenge_type) = (authorization.clone(), challenge_type.clone());
         let proof = proof.to_owned();
         let terms = lease.map(|it| self.lease_terms(it));
-        self.write("validation_begin", move |connection| {
-            begin(connection, &authorization, &challenge_type, &proof, terms.as_ref(), now)
-        })
-        .await
+        let (account, id) = (authorization.account, authorization.id);
+        let begun = self
+            .change("validation_begin", move |connection| {
+                begin(connection, &authorization, &challenge_type, &proof, terms.as_ref(), now)
+            })
+            .await;
+        match begun {
+            // Two challenges of the authorization were answered at once; the other one is processing now.
+            Err(StoreError::Constraint(_)) => {
+                let found = self.authorization(account, id, now).await?;
+                Ok(found.map_or(ValidationBegun::NotFound, ValidationBegun::Unchanged))
+            }
+            begun => begun,
+        }
     }
 
     /// Gives a lease back, uncounted: the attempt has not been made.
@@ -257,7 +266,7 @@ impl Store {
     /// # Errors
     /// Where the database fails; then the lease expires by itself.
     pub async fn validation_release(&self, lease: Lease<Validation>) -> Result<(), StoreError> {
-        self.write("validation_release", move |connection| {
+        self.change("validation_release", move |connection| {
             let token = lease.token();
             let Validation { authorization, challenge_type, .. } = lease.subject();
             let key = (authorization.id.as_octets().as_slice(), challenge_type.as_str());

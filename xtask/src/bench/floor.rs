@@ -44,11 +44,10 @@ const DEMANDED: [Count; 13] = [
     ("ca/sign and check P-256", 1),
 ];
 
-/// The same of the store, on either database.
-const STORED: [Count; 12] = [
+/// The same of the store, on either database. What is read with its account redeems a nonce on the way.
+const STORED: [Count; 11] = [
     ("issue nonce", 6),
     ("check nonce", 6),
-    ("redeem nonce", 6),
     ("account", 1),
     ("create order", 1),
     ("account and authorization", 3),

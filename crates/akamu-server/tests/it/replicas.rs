@@ -72,6 +72,30 @@ async fn a_revocation_is_on_every_replicas_crl_also_where_its_own_has_died() {
 }
 
 #[tokio::test]
+async fn a_key_that_was_changed_at_another_replica_is_refused_at_once() {
+    let Some(database) = PostgresDatabase::new().map(Database::Postgres) else { return };
+    let here = database.server().await;
+    let there = here.place.replica().start().await;
+    let mut client = here.registered().await;
+    // From here on the key is known here.
+    client.post_as_get(&client.kid).await.expect(200);
+
+    let mut elsewhere = there.client(Key::p256());
+    let (url, new_key) = (client.url("/acme/key-change"), Key::p256());
+    let payload = json!({ "account": client.kid, "oldKey": client.key.jwk() }).to_string();
+    let inner = new_key.jws(&json!({ "alg": "ES256", "jwk": new_key.jwk(), "url": url }), &payload);
+    std::mem::swap(&mut client.http, &mut elsewhere.http);
+    client.post(&url, &inner).await.expect(200);
+    std::mem::swap(&mut client.http, &mut elsewhere.http);
+
+    client.post_as_get(&client.kid).await.expect_problem(400, "malformed");
+    let old_key = std::mem::replace(&mut client.key, new_key);
+    client.post_as_get(&client.kid).await.expect(200);
+    client.key = old_key;
+    client.post_as_get(&client.kid).await.expect_problem(400, "malformed");
+}
+
+#[tokio::test]
 async fn clocks_that_disagree_by_30_s_change_nothing() {
     let Some(database) = PostgresDatabase::new().map(Database::Postgres) else { return };
     let right = database.server().await;

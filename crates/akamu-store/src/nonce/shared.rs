@@ -5,6 +5,7 @@ use std::time::Duration;
 use akamu_proto::Timestamp;
 use diesel::prelude::*;
 
+use super::redemption::{RedeemedRow, Redeeming};
 use super::{CheckedNonce, ISSUED, Kind, seconds};
 use crate::connection::{AnyConnection, DbResult, insert_if_new, on};
 use crate::error::StoreError;
@@ -24,31 +25,19 @@ const BATCH: usize = 1_000;
 pub(super) type KeyRow = (i64, Vec<u8>);
 
 impl Store {
-    pub(super) async fn redeem_in_table(&self, nonce: CheckedNonce) -> Result<bool, StoreError> {
+    pub(super) async fn redeeming_in_table(&self, nonce: CheckedNonce) -> Result<Redeeming, StoreError> {
         if !nonce.is_verified {
             let keys = self.select("nonce_keys", read_keys).await?;
             self.nonces().set_keys(&keys);
             if self.nonces().verify(&nonce.octets) != Some(true) {
-                return Ok(false);
+                return Ok(Redeeming::Refused);
             }
         }
-        // Whose redemption it is: a run whose answer was lost recognises its own row.
         let mut owner = [0; 16];
         (self.nonces().random)(&mut owner);
         // The second of issue comes first, so that new rows lie together and old ones are found without another index.
-        let key: Vec<u8> = nonce.fields.issued.to_be_bytes().into_iter().chain(nonce.fields.id).collect();
-        // The insert commits by itself: one round trip a request.
-        self.select("nonce_redeem", move |connection| {
-            let row = (redeemed_nonces::nonce.eq(&key), redeemed_nonces::owner.eq(owner.as_slice()));
-            if insert_if_new!(connection, redeemed_nonces::table, row)? {
-                return Ok(true);
-            }
-            let found: Option<Vec<u8>> =
-                on!(connection, |it| redeemed_nonces::table.find(&key).select(redeemed_nonces::owner).first(it))
-                    .optional()?;
-            Ok(found.as_deref() == Some(owner.as_slice()))
-        })
-        .await
+        let key = nonce.fields.issued.to_be_bytes().into_iter().chain(nonce.fields.id).collect();
+        Ok(Redeeming::InTable(RedeemedRow { nonce: key, owner }))
     }
 
     /// Makes a new key where the newest is a day old, and forgets redeemed nonces that have expired; tells how many. To be

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use akamu_store::{NonceError, Store};
+use akamu_proto::{AccountId, OrderId};
+use akamu_store::{AccountAnd, Authorization, Certificate, CheckedNonce, NonceError, Order, Owned, Store};
 
 use crate::database::{Database, NOW, Place, on_both_databases};
-use crate::scene::DAY;
+use crate::scene::{DAY, account, issued, new_account, order};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -14,7 +15,40 @@ async fn redeem(store: &Store, text: &str) -> bool {
     store.nonce_redeem(checked, NOW).await.unwrap()
 }
 
+fn fresh(store: &Store) -> CheckedNonce {
+    store.nonce_check(store.nonce_issue(NOW).as_str(), NOW).unwrap()
+}
+
+/// Whether what is asked for is found, by a nonce that is good once.
+async fn found_once<T: Owned + std::fmt::Debug>(store: &Store, account: AccountId, id: T::Id) -> bool {
+    let nonce = store.nonce_issue(NOW);
+    let checked = || Some(store.nonce_check(nonce.as_str(), NOW).unwrap());
+    let first = store.account_and::<T>(account, id, checked(), NOW).await.unwrap();
+    let second = store.account_and::<T>(account, id, checked(), NOW).await.unwrap();
+    assert!(matches!(second, AccountAnd::BadNonce), "{second:?}");
+    let AccountAnd::Found(found, object) = first else { panic!("{first:?}") };
+    assert_eq!(found.id, account);
+    assert!(!redeem(store, nonce.as_str()).await);
+    object.is_some()
+}
+
 on_both_databases! {
+    async fn what_an_account_has_is_read_by_a_nonce_that_is_good_once(database) {
+        let store = &database.store;
+        let (owner, other) = (account(store).await, account(store).await);
+        let order = order(store, owner, &["a.example"]).await;
+        let (_, certificate) = issued(store, owner, "b.example").await;
+        for (asks, is_found) in [(owner, true), (other, false)] {
+            assert!(found_once::<()>(store, asks, ()).await);
+            assert_eq!(found_once::<Order>(store, asks, order.id).await, is_found);
+            assert_eq!(found_once::<Authorization>(store, asks, order.authorizations[0]).await, is_found);
+            assert_eq!(found_once::<Certificate>(store, asks, certificate).await, is_found);
+        }
+        assert!(!found_once::<Order>(store, owner, OrderId::from_octets([7; 16])).await);
+        let nobody = store.account_and::<()>(new_account("nobody").id, (), Some(fresh(store)), NOW).await.unwrap();
+        assert!(matches!(nobody, AccountAnd::NoAccount), "{nobody:?}");
+    }
+
     async fn a_nonce_is_redeemed_once(database) {
         let store = &database.store;
         let nonces: Vec<_> = (0..100).map(|_| store.nonce_issue(NOW)).collect();
@@ -28,10 +62,18 @@ on_both_databases! {
     async fn a_nonce_redeemed_many_times_at_once_is_good_once(database) {
         let nonce = database.store.nonce_issue(NOW);
         let replicas = database.replicas().await;
+        let owner = account(&database.store).await;
         let tasks: Vec<_> = (0..20)
             .map(|it| {
                 let (store, nonce) = (replicas[it % 3].clone(), nonce.clone());
-                tokio::spawn(async move { redeem(&store, nonce.as_str()).await })
+                tokio::spawn(async move {
+                    if it % 2 == 0 {
+                        return redeem(&store, nonce.as_str()).await;
+                    }
+                    let nonce = store.nonce_check(nonce.as_str(), NOW).unwrap();
+                    let found = store.account_and::<()>(owner, (), Some(nonce), NOW).await.unwrap();
+                    matches!(found, AccountAnd::Found(..))
+                })
             })
             .collect();
         let mut good = 0;
@@ -109,12 +151,20 @@ async fn a_key_made_by_another_replica_is_read() {
     assert!(store.nonce_redeem(checked, tomorrow).await.unwrap());
     // Two keys are accepted, so those that were sealed before are good still.
     assert!(redeem(&other, old.as_str()).await);
+    let owner = account(store).await;
+    let read = async |text: &str| {
+        let nonce = store.nonce_check(text, tomorrow).unwrap();
+        store.account_and::<()>(owner, (), Some(nonce), tomorrow).await.unwrap()
+    };
     // A number that no key has is refused when it is redeemed.
     let mut forged = new.as_str().to_owned();
     forged.replace_range(18..=18, "E");
     let checked = store.nonce_check(&forged, tomorrow).unwrap();
     assert!(!store.nonce_redeem(checked, tomorrow).await.unwrap());
+    assert!(matches!(read(&forged).await, AccountAnd::BadNonce));
     other.nonces_tidy(NOW.plus(DAY * 2)).await.unwrap();
+    let newest = other.nonce_issue(tomorrow);
+    assert!(matches!(read(newest.as_str()).await, AccountAnd::Found(..)));
     assert_eq!(database.raw().number("SELECT count(*) AS number FROM nonce_keys"), 2);
 }
 
@@ -135,4 +185,32 @@ async fn redeemed_nonces_are_forgotten_when_no_clock_takes_them_any_more() {
     assert_eq!(raw.number(rows), 3);
     assert_eq!(store.nonces_tidy(NOW.plus(HOUR + Duration::from_secs(301))).await.unwrap(), 3);
     assert_eq!(raw.number(rows), 0);
+}
+
+/// Notes in `noted` how a commit of rows of these tables waits for the disk.
+const NOTE_COMMITS: &str = "
+    CREATE TABLE noted (what TEXT NOT NULL, waits TEXT NOT NULL);
+    CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO noted VALUES (TG_TABLE_NAME, current_setting('synchronous_commit')); RETURN NULL; END $$;
+    CREATE CONSTRAINT TRIGGER note AFTER INSERT ON redeemed_nonces DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION note();
+    CREATE CONSTRAINT TRIGGER note AFTER INSERT ON orders DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION note();";
+
+#[tokio::test]
+async fn a_redemption_does_not_wait_for_the_disk_and_what_its_request_changes_does() {
+    let Some(place) = Place::postgres() else { return };
+    let store = Store::open(place.options().max_connections(1), NOW).await.unwrap();
+    let owner = account(&store).await;
+    let mut raw = place.raw();
+    raw.execute(NOTE_COMMITS).unwrap();
+    store.account_and::<()>(owner, (), Some(fresh(&store)), NOW).await.unwrap();
+    order(&store, owner, &["a.example"]).await;
+    store.nonce_redeem(fresh(&store), NOW).await.unwrap();
+    order(&store, owner, &["b.example"]).await;
+    for (what, waits) in [("redeemed_nonces", "off"), ("orders", "on")] {
+        let query = format!("SELECT count(*) AS number FROM noted WHERE what = '{what}' AND waits = '{waits}'");
+        assert_eq!(raw.number(&query), 2, "{what} {waits}");
+    }
+    assert_eq!(raw.number("SELECT count(*) AS number FROM noted"), 4);
 }

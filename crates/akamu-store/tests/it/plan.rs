@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use akamu_proto::{Identifier, RevocationReason};
-use akamu_store::{Expired, Store};
+use akamu_store::{Authorization, Certificate, CheckedNonce, Expired, Order, Store};
 use diesel::connection::{Instrumentation, InstrumentationEvent, SimpleConnection as _, set_default_instrumentation};
 use diesel::prelude::*;
 use diesel::sql_types::Text;
@@ -62,21 +62,25 @@ async fn housekeeping(store: &Store) {
     }
 }
 
+fn nonce(store: &Store) -> CheckedNonce {
+    store.nonce_check(store.nonce_issue(NOW).as_str(), NOW).unwrap()
+}
+
 /// Every statement of the store, at least once.
 async fn everything(store: &Store) {
     let owner = account(store).await;
     let (serial, id) = issued(store, owner, "a.example").await;
     store.certificate(owner, id).await.unwrap();
-    store.account_and_certificate(owner, id).await.unwrap();
+    store.account_and::<Certificate>(owner, id, Some(nonce(store)), NOW).await.unwrap();
     store.certificate_by_serial(&serial).await.unwrap();
     store.certificate_revoke(&serial, RevocationReason::Unspecified, NOW).await.unwrap();
     store.revocations(NOW).await.unwrap();
     store.crl_check(0).await.unwrap();
     let order = scene::order(store, owner, &["b.example", "c.example"]).await;
-    store.account_and_order(owner, order.id, NOW).await.unwrap();
-    store.account_and_authorization(owner, order.authorizations[0], NOW).await.unwrap();
-    let nonce = store.nonce_check(store.nonce_issue(NOW).as_str(), NOW).unwrap();
-    store.nonce_redeem(nonce, NOW).await.unwrap();
+    store.account_and::<()>(owner, (), Some(nonce(store)), NOW).await.unwrap();
+    store.account_and::<Order>(owner, order.id, Some(nonce(store)), NOW).await.unwrap();
+    store.account_and::<Authorization>(owner, order.authorizations[0], Some(nonce(store)), NOW).await.unwrap();
+    store.nonce_redeem(nonce(store), NOW).await.unwrap();
     let _running = begin(store, owner, order.authorizations[0]).await;
     enqueue(store, owner, order.authorizations[1]).await;
     let _claimed = store.validations_claim(lease(), NO_LIMITS, NOW.plus(LEASE * 2)).await.unwrap();

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use akamu_proto::{ChallengeType, OrderStatus, RevocationReason};
 use akamu_store::{
-    AccountCreated, IssuanceBegun, IssuanceRecorded, KeyChanged, OrderCreated, Revoked, Store, ValidationBegun,
-    ValidationRecorded,
+    AccountAnd, AccountCreated, IssuanceBegun, IssuanceRecorded, KeyChanged, Order, OrderCreated, Revoked, Store,
+    ValidationBegun, ValidationRecorded,
 };
 
 use crate::database::{Database, NOW, Place, until_blocked};
 use crate::scene::{
-    self, NO_LIMITS, VALID, account, begin, finalize, key, lease, new_account, new_certificate, new_issuance,
+    self, NO_LIMITS, PROOF, VALID, account, begin, finalize, key, lease, new_account, new_certificate, new_issuance,
     new_order, record, reread,
 };
 
@@ -113,7 +113,8 @@ async fn an_operation_whose_answer_is_lost_is_done_once() {
     assert!(matches!(changed, KeyChanged::Changed(_)), "{changed:?}");
     proxy.assert_lost();
 
-    proxy.lose_the_next_answer();
+    // One statement, which commits by itself, as most of the others.
+    proxy.lose_the_answer_to(b"a.example");
     let created = store.order_create(new_order(new.id, &["a.example"]), NOW).await.unwrap();
     let OrderCreated::Created(order) = created else { panic!("{created:?}") };
     proxy.assert_lost();
@@ -124,7 +125,13 @@ async fn an_operation_whose_answer_is_lost_is_done_once() {
     assert!(store.nonce_redeem(nonce, NOW).await.unwrap());
     proxy.assert_lost();
 
-    proxy.lose_the_next_answer();
+    let nonce = store.nonce_check(store.nonce_issue(NOW).as_str(), NOW).unwrap();
+    proxy.lose_the_answer_to(&u32::try_from(NOW.unix_secs()).unwrap().to_be_bytes());
+    let read = store.account_and::<Order>(new.id, order.id, Some(nonce), NOW).await.unwrap();
+    assert!(matches!(read, AccountAnd::Found(_, Some(_))), "{read:?}");
+    proxy.assert_lost();
+
+    proxy.lose_the_answer_to(PROOF.as_bytes());
     let held = begin(store, new.id, order.authorizations[0]).await;
     assert_eq!(held.subject().attempt, 1);
     proxy.assert_lost();
@@ -136,13 +143,13 @@ async fn an_operation_whose_answer_is_lost_is_done_once() {
 
     let ready = reread(store, &order).await;
     let issuance = new_issuance(1);
-    proxy.lose_the_next_answer();
+    proxy.lose_the_answer_to(&issuance.csr_digest);
     let IssuanceBegun::Started(held) = finalize(store, &ready, issuance.clone()).await else { panic!() };
     proxy.assert_lost();
 
     let certificate = new_certificate(&held);
     let id = certificate.id;
-    proxy.lose_the_next_answer();
+    proxy.lose_the_answer_to(id.as_octets());
     let recorded = store.issuance_record(held, certificate, NOW).await.unwrap();
     assert_eq!(recorded, IssuanceRecorded::Recorded(id));
     assert_eq!(reread(store, &ready).await.status, OrderStatus::Valid);
@@ -154,8 +161,9 @@ async fn an_operation_whose_answer_is_lost_is_done_once() {
     proxy.assert_lost();
 
     let mut raw = database.raw();
-    for table in ["accounts", "orders", "authorizations", "certificates", "redeemed_nonces"] {
-        assert_eq!(raw.number(&format!("SELECT count(*) AS number FROM {table}")), 1, "{table}");
+    let rows = [("accounts", 1), ("orders", 1), ("authorizations", 1), ("certificates", 1), ("redeemed_nonces", 2)];
+    for (table, count) in rows {
+        assert_eq!(raw.number(&format!("SELECT count(*) AS number FROM {table}")), count, "{table}");
     }
 }
 
@@ -164,7 +172,7 @@ async fn a_queued_validation_whose_answer_is_lost_waits_once() {
     let Some((_database, store, proxy)) = behind_a_proxy().await else { return };
     let owner = account(&store).await;
     let id = scene::order(&store, owner, &["a.example"]).await.authorizations[0];
-    proxy.lose_the_next_answer();
+    proxy.lose_the_answer_to(PROOF.as_bytes());
     let begun = scene::begin_as(&store, owner, id, &ChallengeType::HTTP_01, None, NOW).await;
     assert!(matches!(begun, ValidationBegun::Unchanged(_)), "{begun:?}");
     proxy.assert_lost();

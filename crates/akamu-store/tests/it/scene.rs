@@ -18,6 +18,8 @@ use crate::database::NOW;
 
 /// How long leases last in the tests.
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
+/// What the tests' clients show.
+pub(crate) const PROOF: &str = "token.thumbprint";
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 pub(crate) const VALID: ValidationOutcome = ValidationOutcome::Valid { expires_no_later_than: None };
 
@@ -109,7 +111,7 @@ pub(crate) async fn begin_as(
     now: Timestamp,
 ) -> ValidationBegun {
     let Some(read) = store.authorization(account, id, now).await.unwrap() else { return ValidationBegun::NotFound };
-    store.validation_begin(&read, challenge_type, "token.thumbprint", lease, now).await.unwrap()
+    store.validation_begin(&read, challenge_type, PROOF, lease, now).await.unwrap()
 }
 
 /// Begins an authorization's http-01 validation.

@@ -17,6 +17,12 @@ fn status_of(authorization: &Authorization, challenge_type: &ChallengeType) -> C
     authorization.challenges.iter().find(|it| it.challenge_type == *challenge_type).unwrap().status
 }
 
+/// On PostgreSQL: keeps every transaction that has changed a challenge from ending, until the lock is given up.
+const HOLD_UPDATES: &str = "BEGIN; CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NEW; END';
+    CREATE TRIGGER wait AFTER UPDATE ON challenges FOR EACH ROW EXECUTE FUNCTION wait(); COMMIT;
+    SELECT pg_advisory_lock(1)";
+
 on_both_databases! {
     async fn a_passed_validation_makes_the_order_ready(database) {
         let store = &database.store;
@@ -76,6 +82,41 @@ on_both_databases! {
         let ValidationBegun::Unchanged(found) =
             begin_as(store, owner, id, &ChallengeType::DNS_01, Some(lease()), NOW).await else { panic!() };
         assert_eq!(found.status, AuthorizationStatus::Valid);
+    }
+
+    async fn of_two_challenges_answered_at_once_one_is_validated(database) {
+        let store = &database.store;
+        let owner = account(store).await;
+        let id = scene::order(store, owner, &["a.example"]).await.authorizations[0];
+        // On PostgreSQL both have read the authorization, with neither challenge processing, before either may end.
+        let mut raw = database.raw();
+        if !store.is_sqlite() {
+            raw.execute(HOLD_UPDATES).unwrap();
+        }
+        let tasks: Vec<_> = [ChallengeType::HTTP_01, ChallengeType::DNS_01]
+            .into_iter()
+            .map(|challenge_type| {
+                let store = store.clone();
+                tokio::spawn(async move { begin_as(&store, owner, id, &challenge_type, Some(lease()), NOW).await })
+            })
+            .collect();
+        if !store.is_sqlite() {
+            until_blocked(&mut database.raw(), 2).await;
+            raw.execute("SELECT pg_advisory_unlock(1)").unwrap();
+        }
+        let (mut started, mut unchanged) = (0, 0);
+        for task in tasks {
+            match task.await.unwrap() {
+                ValidationBegun::Started(_) => started += 1,
+                ValidationBegun::Unchanged(found) => {
+                    unchanged += 1;
+                    let processing = found.challenges.iter().filter(|it| it.status == ChallengeStatus::Processing);
+                    assert_eq!(processing.count(), 1);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((started, unchanged), (1, 1));
     }
 
     async fn what_was_not_offered_is_not_found(database) {
@@ -358,10 +399,7 @@ on_both_databases! {
         // On PostgreSQL both transactions are open, with their challenges written, before either may end.
         let mut raw = database.raw();
         if !store.is_sqlite() {
-            raw.execute("BEGIN; CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
-                 'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NEW; END';
-                 CREATE TRIGGER wait AFTER UPDATE ON challenges FOR EACH ROW EXECUTE FUNCTION wait(); COMMIT;
-                 SELECT pg_advisory_lock(1)").unwrap();
+            raw.execute(HOLD_UPDATES).unwrap();
         }
         let tasks: Vec<_> = leases
             .into_iter()

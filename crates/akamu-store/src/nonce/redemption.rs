@@ -1,0 +1,99 @@
+//! A nonce of several replicas, redeemed by the statement that reads what its request is about.
+
+use diesel::dsl::sql;
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::query_builder::{Query, QueryFragment};
+use diesel::sql_types::Text;
+
+use crate::connection::{AnyConnection, DbResult, kept};
+use crate::schema::redeemed_nonces;
+
+/// How far a redemption is before the database is asked.
+pub(crate) enum Redeeming {
+    /// It was redeemed already, or is not ours.
+    Refused,
+    /// It is redeemed.
+    Done,
+    /// This row is to be inserted.
+    InTable(RedeemedRow),
+}
+
+/// A redeemed nonce's row.
+pub(crate) struct RedeemedRow {
+    pub(super) nonce: Vec<u8>,
+    /// Whose redemption it is: a run whose answer was lost recognises its own row.
+    pub(super) owner: [u8; 16],
+}
+
+/// Inserts the row where there is none. What the request changes is committed after this and makes it durable: a commit
+/// of its own need not wait for the disk.
+pub(crate) fn insert(row: &RedeemedRow) -> impl QueryFragment<Pg> + Query<SqlType = Text> {
+    diesel::insert_into(redeemed_nonces::table)
+        .values((redeemed_nonces::nonce.eq(&row.nonce), redeemed_nonces::owner.eq(row.owner.as_slice())))
+        .on_conflict_do_nothing()
+        .returning(sql::<Text>("set_config('synchronous_commit', 'off', true)"))
+}
+
+/// A redemption, in one run of an operation.
+pub(crate) struct Redemption<'a> {
+    row: Option<&'a RedeemedRow>,
+    is_sent: bool,
+    is_done: bool,
+}
+
+impl<'a> Redemption<'a> {
+    /// Of this row, or of none.
+    pub(crate) const fn of(row: Option<&'a RedeemedRow>) -> Self {
+        Self { row, is_sent: false, is_done: row.is_none() }
+    }
+
+    /// The row, the first time that a statement can take it along.
+    pub(crate) fn send(&mut self) -> Option<&'a RedeemedRow> {
+        let row = self.row.filter(|_| !self.is_sent);
+        self.is_sent = true;
+        row
+    }
+
+    /// Whether the row was new; `None` where the statement found nothing and could not tell.
+    pub(crate) fn sent(&mut self, is_new: Option<bool>) {
+        self.is_done = is_new == Some(true);
+    }
+
+    /// Redeems what no statement has redeemed; `false` where it was redeemed for another request.
+    pub(crate) fn finish(self, connection: &mut AnyConnection) -> DbResult<bool> {
+        match (self.row, connection) {
+            (Some(row), AnyConnection::Postgres(it)) if !self.is_done => redeem(it, row),
+            _ => Ok(self.is_done),
+        }
+    }
+}
+
+fn redeem(connection: &mut PgConnection, row: &RedeemedRow) -> DbResult<bool> {
+    if kept!(insert(row)).get_result::<String>(connection).optional()?.is_some() {
+        return Ok(true);
+    }
+    let owner = redeemed_nonces::table.find(&row.nonce).select(redeemed_nonces::owner);
+    Ok(owner.first::<Vec<u8>>(connection).optional()?.as_deref() == Some(row.owner.as_slice()))
+}
+
+/// Loads these columns of a query, and redeems in the same statement what is to be redeemed.
+macro_rules! load_redeeming {
+    ($connection:expr, $redemption:expr, $query:expr, $columns:expr) => {
+        match $connection {
+            $crate::connection::AnyConnection::Postgres(it) => match $redemption.send() {
+                Some(row) => {
+                    let statement = $query.select(($crate::connection::DidBeside, $columns));
+                    let with = $crate::connection::With { beside: $crate::nonce::insert(row), statement };
+                    $crate::connection::kept!(with).load::<(bool, _)>(it).map(|rows| {
+                        $redemption.sent(rows.first().map(|(is_new, _)| *is_new));
+                        rows.into_iter().map(|(_, row)| row).collect::<Vec<_>>()
+                    })
+                }
+                None => $query.select($columns).load(it),
+            },
+            $crate::connection::AnyConnection::Sqlite(it) => $query.select($columns).load(it),
+        }
+    };
+}
+pub(crate) use load_redeeming;

@@ -1,0 +1,101 @@
+//! What an account has, read together with it by a request that its key has signed.
+
+use std::fmt;
+
+use akamu_proto::{AccountId, Timestamp};
+
+use crate::account::{self, Account};
+use crate::connection::{AnyConnection, DbResult};
+use crate::error::StoreError;
+use crate::nonce::{CheckedNonce, Redeeming, Redemption};
+use crate::store::Store;
+
+/// What can be read together with its account: an authorization, an order, a certificate, or nothing at all. Only this
+/// crate knows how.
+pub trait Owned: Sized + Send + 'static {
+    /// What names it.
+    type Id: Copy + Send + 'static;
+
+    /// The operation's name.
+    const OPERATION: &'static str;
+
+    /// The account, and this where it is there and the account's: in one statement where both are.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn find(
+        reading: &mut Reading<'_>,
+        account: AccountId,
+        id: Self::Id,
+    ) -> Result<Option<(Account, Option<Self>)>, diesel::result::Error>;
+}
+
+/// One run of the operation that reads it, opaque to other crates. Its first statement redeems the nonce too.
+pub struct Reading<'a> {
+    pub(crate) connection: &'a mut AnyConnection,
+    pub(crate) redemption: Redemption<'a>,
+    pub(crate) now: Timestamp,
+}
+
+impl fmt::Debug for Reading<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reading").finish_non_exhaustive()
+    }
+}
+
+impl Owned for () {
+    type Id = ();
+
+    const OPERATION: &'static str = "account";
+
+    fn find(reading: &mut Reading<'_>, account: AccountId, (): ()) -> DbResult<Option<(Account, Option<Self>)>> {
+        let account = account::read(reading.connection, account, &mut reading.redemption)?;
+        Ok(account.map(|it| (it, Some(()))))
+    }
+}
+
+/// What an account's request found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccountAnd<T> {
+    /// The account, and what it has by this id: `None` where that is absent, another's or has expired.
+    Found(Account, Option<T>),
+    /// There is no such account.
+    NoAccount,
+    /// The nonce was redeemed already, or is not ours after all.
+    BadNonce,
+}
+
+impl Store {
+    /// An account, what it has by this id, and the redemption of the nonce of the request that asks: one operation, and
+    /// one statement where all is there.
+    ///
+    /// Only a sender who has proved to be the account may have a nonce redeemed.
+    ///
+    /// # Errors
+    /// Where the database fails; then the nonce may or may not be redeemed.
+    pub async fn account_and<T: Owned>(
+        &self,
+        account: AccountId,
+        id: T::Id,
+        nonce: Option<CheckedNonce>,
+        now: Timestamp,
+    ) -> Result<AccountAnd<T>, StoreError> {
+        let row = match nonce {
+            None => None,
+            Some(nonce) => match self.redeeming(nonce, now).await? {
+                Redeeming::Refused => return Ok(AccountAnd::BadNonce),
+                Redeeming::Done => None,
+                Redeeming::InTable(row) => Some(row),
+            },
+        };
+        self.select(T::OPERATION, move |connection| {
+            let mut reading = Reading { connection, redemption: Redemption::of(row.as_ref()), now };
+            let found = T::find(&mut reading, account, id)?;
+            if !reading.redemption.finish(reading.connection)? {
+                return Ok(AccountAnd::BadNonce);
+            }
+            Ok(found.map_or(AccountAnd::NoAccount, |(account, object)| AccountAnd::Found(account, object)))
+        })
+        .await
+    }
+}
