@@ -19,13 +19,13 @@ mod options;
 mod order;
 mod outage;
 mod owned;
-mod permit;
 mod postgres;
 mod postgres_url;
 mod row_lock;
 mod schema;
 mod sqlite;
 mod store;
+mod threads;
 mod validation;
 
 pub use account::{Account, AccountCreated, KeyChanged, NewAccount};

@@ -1,4 +1,4 @@
-//! PostgreSQL: a pool whose connections are used on blocking threads, and operations that are run again as a whole.
+//! PostgreSQL: a pool whose connections are used on threads of their own, and operations that are run again as a whole.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,15 +9,14 @@ use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel::r2d2::{ManageConnection, Pool, PoolError, PooledConnection, R2D2Connection as _};
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use tokio::sync::Semaphore;
 
 use crate::connection::{AnyConnection, DbResult};
 use crate::error::StoreError;
 use crate::observer::{Observer, count_statements};
 use crate::options::{Connections, StoreOptions};
 use crate::outage::{Outage, Waiting};
-use crate::permit::permit;
 use crate::postgres_url;
+use crate::threads::Threads;
 
 /// How often one that waits looks whether there is an outage meanwhile.
 const GLANCE: Duration = Duration::from_millis(250);
@@ -134,10 +133,10 @@ impl ManageConnection for Servers {
     }
 }
 
-/// The pool, and a permit for each of its connections: an operation waits for one before it takes a thread.
+/// The pool, and a thread for each of its connections.
 pub(crate) struct Cluster {
     sessions: Sessions,
-    permits: Arc<Semaphore>,
+    threads: Threads<()>,
     observer: Observer,
 }
 
@@ -152,7 +151,7 @@ struct Sessions {
 
 impl Cluster {
     /// `opened` is a connection to these servers, which the pool goes on with.
-    pub(crate) fn new(mut servers: Servers, opened: AnyConnection, observer: Observer) -> Self {
+    pub(crate) fn new(mut servers: Servers, opened: AnyConnection, observer: Observer) -> std::io::Result<Self> {
         servers.opened = Opened(Arc::new(Mutex::new(Some(opened))));
         let (outage, left, connections) = (servers.outage.clone(), servers.left.clone(), servers.connections.clone());
         let pool = Pool::builder()
@@ -162,8 +161,8 @@ impl Cluster {
             .connection_timeout(RECONNECTING)
             .test_on_check_out(false)
             .build_unchecked(servers);
-        let permits = permits(connections.max);
-        Self { sessions: Sessions { pool, outage, left, wait: connections.wait }, permits, observer }
+        let threads = Threads::start("akamu-postgres", (0..connections.max).map(|_| ()), connections.wait)?;
+        Ok(Self { sessions: Sessions { pool, outage, left, wait: connections.wait }, threads, observer })
     }
 
     /// Runs an operation, again as a whole where the database has cut it off.
@@ -175,7 +174,7 @@ impl Cluster {
         let mut waiting = Some(self.sessions.begin_to_wait()?);
         let (sessions, observer) = (self.sessions.clone(), self.observer.clone());
         let mut until = Instant::now() + sessions.wait;
-        blocking(&self.permits, sessions.wait, move || {
+        let work = move |(): &mut ()| {
             let mut tries = 0;
             loop {
                 let mut session = sessions.check_out(until, tries > 0)?;
@@ -201,8 +200,8 @@ impl Cluster {
                     }
                 }
             }
-        })
-        .await
+        };
+        self.threads.run(work).await
     }
 }
 
@@ -282,25 +281,6 @@ fn is_timeout(message: &str) -> bool {
 
 fn is_read_only(error: &DieselError) -> bool {
     matches!(error, DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _))
-}
-
-fn permits(max: u32) -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(usize::try_from(max).unwrap_or(Semaphore::MAX_PERMITS)))
-}
-
-/// Runs `work` on a blocking thread, once there is a permit for it: `wait` is all the time for that.
-async fn blocking<T: Send + 'static>(
-    permits: &Arc<Semaphore>,
-    wait: Duration,
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    let permit = permit(permits, wait).await?;
-    let work = move || {
-        let done = work();
-        drop(permit);
-        done
-    };
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(StoreError::Failed(Box::new(error))))
 }
 
 fn unavailable(error: PoolError) -> StoreError {

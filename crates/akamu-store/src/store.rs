@@ -95,7 +95,8 @@ impl Store {
             Place::Postgres(url) => {
                 let nonces = Nonces::shared(&mut connection, options.nonce_lifetime, random, now)
                     .map_err(|error| unreachable(&error))?;
-                let cluster = Cluster::new(Servers::new(url, &options), connection, options.observer);
+                let cluster = Cluster::new(Servers::new(url, &options), connection, options.observer)
+                    .map_err(|error| unreachable(&error))?;
                 (Backend::Postgres(cluster), nonces)
             }
         };
