@@ -20,6 +20,12 @@ impl Random for SystemRandom {
     }
 }
 
+/// Has the process gather its entropy while it does something else: the first random octets wait for that, for some tens
+/// of milliseconds.
+pub(crate) fn begin_to_gather() {
+    tokio::task::spawn_blocking(|| SystemRandom.fill(&mut [0]));
+}
+
 /// `N` random octets.
 pub(crate) fn octets<const N: usize>(random: &dyn Random) -> [u8; N] {
     let mut octets = [0; N];

@@ -96,6 +96,7 @@ impl Running {
 /// # Errors
 /// One line for the operator.
 pub async fn start(config: &Config, parts: Parts) -> Result<Running, StartError> {
+    random::begin_to_gather();
     let mut opened = None;
     let started = open_and_serve(config, parts, &mut opened).await;
     if let (Err(_), Some(store)) = (&started, opened) {

@@ -30,6 +30,10 @@ const BOUNDS: [(&str, f64); 4] =
 /// A server's start on a database that is full, in milliseconds.
 const START: f64 = 100.0;
 
+/// Of the orders filled in, half have been over for longer.
+const HOUSEKEEPING: &str =
+    "[housekeeping]\ninterval_secs = 1\norder_retention_days = 10\nauthorization_retention_days = 10\n";
+
 #[derive(Debug, Args)]
 pub(crate) struct GrowthArgs {
     /// On these databases
@@ -47,6 +51,9 @@ pub(crate) struct GrowthArgs {
     /// So many of the certificates are revoked
     #[arg(long, default_value_t = 0)]
     revoked: u64,
+    /// Remove all the while what expired ten days ago, as housekeeping does once an hour
+    #[arg(long)]
+    housekeeping: bool,
     /// With so many clients at once
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
     clients: u32,
@@ -69,7 +76,8 @@ pub(crate) fn run(args: &GrowthArgs) -> Result<(), Failure> {
     let programs = Programs::collect()?;
     let stage = Stage::new(&args.database, Installing::unless_forbidden(args.no_install))?;
     for &database in &args.database {
-        let (empty, full) = (stage.site(Some(database))?, stage.site(Some(database))?);
+        let tables = if args.housekeeping { HOUSEKEEPING } else { "" };
+        let (empty, full) = (stage.site(Some(database), tables)?, stage.site(Some(database), tables)?);
         fill(&stage, &full, programs.server(), args)?;
         let setting = Setting {
             database: Some(database),

@@ -108,7 +108,7 @@ fn under(
     valgrind: &str,
     certificates: u32,
 ) -> Result<String, Failure> {
-    let site = stage.site(Some(database))?;
+    let site = stage.site(Some(database), "")?;
     let (wrapper, said) = (site.place.directory().join("in-valgrind"), site.place.directory().join("valgrind.out"));
     let text = format!("#!/bin/sh\nexec valgrind {valgrind}{} {} \"$@\"\n", said.display(), server.display());
     let making = || format!("cannot make {}", wrapper.display());

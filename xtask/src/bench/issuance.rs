@@ -170,8 +170,8 @@ impl Stage {
         self.cluster.as_ref()
     }
 
-    /// A directory for servers, with a database of its own.
-    pub(super) fn site(&self, database: Option<Database>) -> Result<Site, Failure> {
+    /// A directory for servers, with a database of its own, and these tables in its configuration.
+    pub(super) fn site(&self, database: Option<Database>, tables: &str) -> Result<Site, Failure> {
         let cluster = self.cluster.as_ref().filter(|_| database == Some(Database::Postgres));
         let database = cluster.map(|_| format!("akamu_bench_{}", fastrand::u32(..)));
         let mut url = None;
@@ -179,13 +179,13 @@ impl Stage {
             url = Some(cluster.create_database(database)?);
             database_work::prepare(cluster, database)?;
         }
-        let place = Place::new(|ports| configuration(ports, &self.name_server, url.as_deref()))?;
+        let place = Place::new(|ports| configuration(ports, &self.name_server, url.as_deref()) + tables)?;
         Ok(Site { place, database })
     }
 
     /// A new server, with a database of its own.
     pub(super) fn measure(&self, binary: &Path, name: &str, setting: &Setting) -> Result<Measurement, Failure> {
-        self.measure_at(&self.site(setting.database)?, binary, name, setting)
+        self.measure_at(&self.site(setting.database, "")?, binary, name, setting)
     }
 
     /// A server on what earlier ones left.
