@@ -216,15 +216,17 @@ async fn by_account<O: Owned>(
     nonce: CheckedNonce,
     now: Timestamp,
 ) -> Result<Option<(Account, Option<O>)>, AcmeError> {
-    let seen = app.keys.last(account).filter(|it| jws.verify(&it.key).is_ok());
-    let (with_account, after) = if seen.is_some() { (Some(nonce), None) } else { (None, Some(nonce)) };
+    let seen = app.keys.last(account).map(|it| (jws.verify(&it.key), it));
+    let is_proven = matches!(seen, Some((Ok(()), _)));
+    let (with_account, after) = if is_proven { (Some(nonce), None) } else { (None, Some(nonce)) };
     let (account, found) = match app.store.account_and::<O>(account, id, with_account, now).await? {
         AccountAnd::Found(account, found) => (account, found),
         AccountAnd::NoAccount => return Ok(None),
         AccountAnd::BadNonce => return Err(AcmeError::BadNonce),
     };
-    if seen.is_none_or(|it| *it.jwk != *account.jwk) {
-        jws.verify(&app.keys.now(account.id, &account.jwk)?.key)?;
+    match seen {
+        Some((verdict, key)) if *key.jwk == *account.jwk => verdict?,
+        _ => jws.verify(&app.keys.now(account.id, &account.jwk)?.key)?,
     }
     if let Some(nonce) = after {
         redeem(app, nonce, now).await?;

@@ -219,16 +219,9 @@ impl Owned for Authorization {
 
     const OPERATION: &'static str = "account_and_authorization";
 
-    fn find(
-        reading: &mut Reading<'_>,
-        account: AccountId,
-        id: AuthorizationId,
-    ) -> DbResult<Option<(Account, Option<Self>)>> {
-        match read(reading.connection, id, &mut reading.redemption)?.filter(|it| it.is_of_account(account, reading.now))
-        {
-            Some(found) => Ok(Some((found.account, Some(found.authorization)))),
-            None => Ok(account::by_id(reading.connection, account)?.map(|it| (it, None))),
-        }
+    fn find(reading: &mut Reading<'_>, account: AccountId, id: AuthorizationId) -> DbResult<Option<(Account, Self)>> {
+        let found = read(reading.connection, id, &mut reading.redemption)?;
+        Ok(found.filter(|it| it.is_of_account(account, reading.now)).map(|it| (it.account, it.authorization)))
     }
 }
 

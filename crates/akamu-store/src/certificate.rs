@@ -4,9 +4,9 @@ use akamu_proto::{AccountId, CertificateId, RevocationReason, Timestamp};
 use diesel::prelude::*;
 
 use crate::account::Account;
-use crate::connection::{DbResult, corrupt, kept, on};
+use crate::connection::{AnyConnection, DbResult, corrupt, kept, on};
 use crate::error::StoreError;
-use crate::nonce::load_redeeming;
+use crate::nonce::{Redemption, load_redeeming};
 use crate::owned::{Owned, Reading};
 use crate::schema::{accounts, certificates};
 use crate::store::Store;
@@ -74,23 +74,25 @@ impl Owned for Certificate {
 
     const OPERATION: &'static str = "account_and_certificate";
 
-    fn find(
-        reading: &mut Reading<'_>,
-        account: AccountId,
-        id: CertificateId,
-    ) -> DbResult<Option<(Account, Option<Self>)>> {
-        let query = certificates::table
-            .find(id.as_octets().as_slice())
-            .inner_join(accounts::table)
-            .filter(certificates::account_id.eq(account.as_i64()));
-        let columns = (account::COLUMNS, COLUMNS);
-        let rows: Vec<(account::Row, Row)> =
-            load_redeeming!(&mut *reading.connection, reading.redemption, query, columns)?;
-        match rows.into_iter().next() {
-            Some((owner, row)) => Ok(Some((account::account(&owner)?, Some(certificate(row)?)))),
-            None => Ok(account::by_id(reading.connection, account)?.map(|it| (it, None))),
-        }
+    fn find(reading: &mut Reading<'_>, account: AccountId, id: CertificateId) -> DbResult<Option<(Account, Self)>> {
+        read(reading.connection, account, id, &mut reading.redemption)
     }
+}
+
+/// The account and its certificate with this id; `redemption` is done on the way.
+fn read(
+    connection: &mut AnyConnection,
+    account: AccountId,
+    id: CertificateId,
+    redemption: &mut Redemption<'_>,
+) -> DbResult<Option<(Account, Certificate)>> {
+    let query = certificates::table
+        .find(id.as_octets().as_slice())
+        .inner_join(accounts::table)
+        .filter(certificates::account_id.eq(account.as_i64()));
+    let rows: Vec<(account::Row, Row)> = load_redeeming!(connection, redemption, query, (account::COLUMNS, COLUMNS))?;
+    let found = rows.into_iter().next();
+    found.map(|(owner, row)| Ok((account::account(&owner)?, certificate(row)?))).transpose()
 }
 
 impl Store {
@@ -100,11 +102,7 @@ impl Store {
     /// Where the database fails.
     pub async fn certificate(&self, account: AccountId, id: CertificateId) -> Result<Option<Certificate>, StoreError> {
         self.select("certificate", move |connection| {
-            let query = certificates::table
-                .find(id.as_octets().as_slice())
-                .filter(certificates::account_id.eq(account.as_i64()))
-                .select(COLUMNS);
-            on!(connection, |it| query.first::<Row>(it)).optional()?.map(certificate).transpose()
+            Ok(read(connection, account, id, &mut Redemption::of(None))?.map(|(_, certificate)| certificate))
         })
         .await
     }

@@ -168,16 +168,24 @@ fn record(
             new.not_after.unix_micros().into_sql::<BigInt>(),
         ))
     };
+    let columns = (
+        certificates::id,
+        certificates::account_id,
+        certificates::order_id,
+        certificates::serial,
+        certificates::der,
+        certificates::chain_pem,
+        certificates::not_before,
+        certificates::not_after,
+    );
     let is_recorded = match connection {
         AnyConnection::Postgres(it) => {
-            let statement = diesel::insert_into(certificates::table)
-                .values(certificate().filter(DidBeside))
-                .into_columns(CERTIFICATE_COLUMNS);
+            let statement =
+                diesel::insert_into(certificates::table).values(certificate().filter(DidBeside)).into_columns(columns);
             kept!(With { beside: update().returning(orders::id), statement }).execute(it)? == 1
         }
         AnyConnection::Sqlite(it) => {
-            let insert =
-                diesel::insert_into(certificates::table).values(certificate()).into_columns(CERTIFICATE_COLUMNS);
+            let insert = diesel::insert_into(certificates::table).values(certificate()).into_columns(columns);
             kept!(update()).execute(it)? == 1 && kept!(insert).execute(it)? == 1
         }
     };
@@ -195,26 +203,6 @@ fn record(
     let recorded = CertificateId::from_slice(&recorded).ok_or_else(|| corrupt("orders.certificate_id"))?;
     Ok(IssuanceRecorded::Recorded(recorded))
 }
-
-const CERTIFICATE_COLUMNS: (
-    certificates::id,
-    certificates::account_id,
-    certificates::order_id,
-    certificates::serial,
-    certificates::der,
-    certificates::chain_pem,
-    certificates::not_before,
-    certificates::not_after,
-) = (
-    certificates::id,
-    certificates::account_id,
-    certificates::order_id,
-    certificates::serial,
-    certificates::der,
-    certificates::chain_pem,
-    certificates::not_before,
-    certificates::not_after,
-);
 
 type Abandoned = (Vec<u8>, i64, Option<Vec<u8>>);
 

@@ -248,11 +248,9 @@ impl Owned for Order {
 
     const OPERATION: &'static str = "account_and_order";
 
-    fn find(reading: &mut Reading<'_>, account: AccountId, id: OrderId) -> DbResult<Option<(Account, Option<Self>)>> {
-        match read(reading.connection, account, id, &mut reading.redemption, reading.now)? {
-            Some(found) => Ok(Some((found.account, Some(found.order)))),
-            None => Ok(account::by_id(reading.connection, account)?.map(|it| (it, None))),
-        }
+    fn find(reading: &mut Reading<'_>, account: AccountId, id: OrderId) -> DbResult<Option<(Account, Self)>> {
+        let found = read(reading.connection, account, id, &mut reading.redemption, reading.now)?;
+        Ok(found.map(|it| (it.account, it.order)))
     }
 }
 

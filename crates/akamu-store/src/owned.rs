@@ -19,7 +19,7 @@ pub trait Owned: Sized + Send + 'static {
     /// The operation's name.
     const OPERATION: &'static str;
 
-    /// The account, and this where it is there and the account's: in one statement where both are.
+    /// The account, and this, where it is there and the account's: in one statement.
     ///
     /// # Errors
     /// Where the database fails.
@@ -27,7 +27,7 @@ pub trait Owned: Sized + Send + 'static {
         reading: &mut Reading<'_>,
         account: AccountId,
         id: Self::Id,
-    ) -> Result<Option<(Account, Option<Self>)>, diesel::result::Error>;
+    ) -> Result<Option<(Account, Self)>, diesel::result::Error>;
 }
 
 /// One run of the operation that reads it, opaque to other crates. Its first statement redeems the nonce too.
@@ -48,9 +48,8 @@ impl Owned for () {
 
     const OPERATION: &'static str = "account";
 
-    fn find(reading: &mut Reading<'_>, account: AccountId, (): ()) -> DbResult<Option<(Account, Option<Self>)>> {
-        let account = account::read(reading.connection, account, &mut reading.redemption)?;
-        Ok(account.map(|it| (it, Some(()))))
+    fn find(reading: &mut Reading<'_>, account: AccountId, (): ()) -> DbResult<Option<(Account, Self)>> {
+        Ok(account::read(reading.connection, account, &mut reading.redemption)?.map(|it| (it, ())))
     }
 }
 
@@ -94,7 +93,11 @@ impl Store {
             if !reading.redemption.finish(reading.connection)? {
                 return Ok(AccountAnd::BadNonce);
             }
-            Ok(found.map_or(AccountAnd::NoAccount, |(account, object)| AccountAnd::Found(account, object)))
+            if let Some((account, object)) = found {
+                return Ok(AccountAnd::Found(account, Some(object)));
+            }
+            let alone = account::by_id(reading.connection, account)?;
+            Ok(alone.map_or(AccountAnd::NoAccount, |account| AccountAnd::Found(account, None)))
         })
         .await
     }
