@@ -8,7 +8,7 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
@@ -24,6 +24,8 @@ use writer::Writer;
 
 /// How long a statement waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a start waits before it tries a locked file again.
+const PAUSE: Duration = Duration::from_millis(10);
 /// After so many pages the log is written into the file, 16 MiB: of a page that many operations change, only what it has
 /// become by then.
 const LOG_PAGES: u32 = 4_096;
@@ -52,7 +54,15 @@ pub(crate) fn open(path: &Path) -> Result<AnyConnection, OpenError> {
     wal::assert_readable(path)?;
     create(path).map_err(|error| OpenError::Unreachable { reason: format!("{}: {error}", path.display()) })?;
     recognise(path)?;
-    establish(path).map_err(|error| unusable(path, &error))
+    // Of several first starts that turn the new file's journal into a log, SQLite has one wait and tells the others at once
+    // that it is locked, whatever the timeout.
+    let begun = Instant::now();
+    loop {
+        match establish(path) {
+            Err(error) if is_locked(&error.to_string()) && begun.elapsed() < BUSY_TIMEOUT => std::thread::sleep(PAUSE),
+            outcome => return outcome.map_err(|error| unusable(path, &error)),
+        }
+    }
 }
 
 /// A migration's failure that is the file's own.
@@ -63,10 +73,14 @@ pub(crate) fn of_file(path: &Path, error: OpenError) -> OpenError {
     }
 }
 
+fn is_locked(reason: &str) -> bool {
+    reason.contains("database is locked")
+}
+
 /// What is wrong with the file, or with what it lies on.
 fn unusable(path: &Path, error: &dyn std::fmt::Display) -> OpenError {
     let (path, reason) = (path.display().to_string(), one_line(&error.to_string()));
-    if reason.contains("database is locked") {
+    if is_locked(&reason) {
         OpenError::Unreachable { reason: format!("{path}: {reason}: another program has it open; end that") }
     } else if is_passing(&reason) {
         OpenError::Unreachable {
