@@ -29,10 +29,10 @@ async fn ready(State(app): State<Arc<App>>) -> (StatusCode, String) {
         background::failed(&error, "the database does not answer");
         failing.push(format!("database: {error}\n"));
     }
-    match app.revocation_list.next_update() {
+    match app.revocation_list.current(&*app.clock).await {
         None => failing.push("crl: there is none yet\n".to_owned()),
-        Some(next_update) if next_update <= app.clock.now() => {
-            failing.push(format!("crl: out of date since {next_update}\n"));
+        Some(crl) if crl.next_update <= app.clock.now() => {
+            failing.push(format!("crl: out of date since {}\n", crl.next_update));
         }
         Some(_) => {}
     }

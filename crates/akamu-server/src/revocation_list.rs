@@ -1,9 +1,10 @@
 //! The CRL: made off the request path, after start, at half of its life and after each revocation, by whichever replica is
 //! first; served from memory.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use akamu_challenge::Clock;
 use akamu_proto::Timestamp;
 use akamu_store::{Revocations, StoreError, StoredCrl};
 use bytes::Bytes;
@@ -20,40 +21,45 @@ const COALESCE: Duration = Duration::from_millis(200);
 const RETRY: Duration = Duration::from_secs(30);
 /// How often a replica looks for what another one has made, or has left undone.
 const CHECK: Duration = Duration::from_secs(5);
+/// How long a request waits for the CRL of before the start to be read.
+const FIRST: Duration = Duration::from_secs(5);
 
 /// The newest CRL, and the wish for a newer one.
 #[derive(Debug, Default)]
 pub(crate) struct RevocationList {
-    current: RwLock<Option<Current>>,
+    current: watch::Sender<Option<Current>>,
     wanted: Notify,
 }
 
+/// The CRL that is served.
 #[derive(Clone, Debug)]
-struct Current {
+pub(crate) struct Current {
     number: i64,
-    der: Bytes,
+    /// Its octets, DER.
+    pub(crate) der: Bytes,
     this_update: Timestamp,
-    next_update: Timestamp,
+    /// When it is out of date.
+    pub(crate) next_update: Timestamp,
 }
 
 impl RevocationList {
-    /// The newest CRL, DER.
-    pub(crate) fn current(&self) -> Option<Bytes> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|it| it.der.clone())
-    }
-
-    /// When the newest CRL is out of date.
-    pub(crate) fn next_update(&self) -> Option<Timestamp> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|it| it.next_update)
+    /// The newest CRL. Just after a start it waits for one to be read or made, 5 s at most.
+    pub(crate) async fn current(&self, clock: &dyn Clock) -> Option<Current> {
+        let mut current = self.current.subscribe();
+        tokio::select! {
+            // Our own sender is not dropped while we are borrowed.
+            there_is = current.wait_for(Option::is_some) => there_is.ok()?.clone(),
+            () = clock.sleep(FIRST) => None,
+        }
     }
 
     fn number(&self) -> i64 {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(0, |it| it.number)
+        self.current.borrow().as_ref().map_or(0, |it| it.number)
     }
 
     /// When the newest CRL was made.
     fn this_update(&self) -> Option<Timestamp> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|it| it.this_update)
+        self.current.borrow().as_ref().map(|it| it.this_update)
     }
 
     /// Says that something has been revoked.
@@ -76,20 +82,14 @@ pub(crate) enum Occasion {
     Revocation,
 }
 
-/// Serves the CRL that was made before this start, or else makes one now: the occasion for the next.
+/// Makes a CRL where there is none from before this start that is still good: the occasion for the next. The one from
+/// before is read afterwards; with 100,000 entries that takes as long as half of a start.
 pub(crate) async fn begin(app: &App) -> Outcome<Occasion> {
-    let now = app.clock.now();
-    let is_usable = |it: &StoredCrl| it.next_update > now && app.issuer.has_signed_crl(&it.der);
-    match app.store.crl_check(0).await?.newer.filter(is_usable) {
-        Some(earlier) => {
-            serve(app, earlier);
-            Ok(Occasion::Start)
-        }
-        None => {
-            renew(app).await?;
-            Ok(Occasion::Time)
-        }
+    if app.store.crl_next_update().await?.is_some_and(|it| it > app.clock.now()) {
+        return Ok(Occasion::Start);
     }
+    renew(app).await?;
+    Ok(Occasion::Time)
 }
 
 /// Makes a CRL now and serves it from here on.
@@ -118,16 +118,26 @@ async fn renew(app: &App) -> Outcome<()> {
 fn serve(app: &App, crl: StoredCrl) {
     let StoredCrl { number, der, this_update, next_update } = crl;
     let current = Current { number, der: der.into(), this_update, next_update };
-    *app.revocation_list.current.write().unwrap_or_else(PoisonError::into_inner) = Some(current);
+    app.revocation_list.current.send_replace(Some(current));
     app.metrics.crl_made(number, this_update);
 }
 
-/// Serves what another replica has made since; whether the newest CRL lacks a revocation.
+/// Serves what another replica, or this one before it started, has made since; whether the newest CRL lacks a revocation.
 async fn adopt(app: &App) -> Outcome<bool> {
     let check = app.store.crl_check(app.revocation_list.number()).await?;
     if let Some(newer) = check.newer {
-        tracing::info!(crl.number = newer.number, "CRL of another replica");
-        serve(app, newer);
+        let issuer = app.issuer.clone();
+        let (newer, is_ours) = tokio::task::spawn_blocking(move || {
+            let is_ours = issuer.has_signed_crl(&newer.der);
+            (newer, is_ours)
+        })
+        .await?;
+        if is_ours {
+            tracing::info!(crl.number = newer.number, "CRL of another replica, or of before");
+            serve(app, newer);
+        } else {
+            tracing::warn!(crl.number = newer.number, "this CRL is not signed with our key, and is not served");
+        }
     }
     Ok(!check.is_complete)
 }

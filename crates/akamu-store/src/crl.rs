@@ -160,6 +160,19 @@ impl Store {
         .await
     }
 
+    /// When the newest CRL is out of date, without its octets, which may be millions.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn crl_next_update(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read("crl_next_update", |connection| {
+            let query = crls::table.order(crls::number.desc()).select(crls::next_update);
+            let newest = on!(connection, |it| query.first(it)).optional()?;
+            Ok(newest.map(Timestamp::from_unix_micros))
+        })
+        .await
+    }
+
     /// Whether there is a newer CRL than the one of this number (0: none), and whether the newest is complete.
     ///
     /// # Errors

@@ -18,8 +18,9 @@ fn typed(body: impl Into<bytes::Bytes>, content_type: &'static str) -> Response 
 
 /// The newest CRL, DER (RFC 5280 §5, RFC 2585 §4.2).
 pub(crate) async fn crl(State(app): State<Arc<App>>) -> Result<Response, AcmeError> {
-    let crl = app.revocation_list.current().ok_or_else(|| AcmeError::internal("there is no CRL yet"))?;
-    Ok(typed(crl, "application/pkix-crl"))
+    let crl = app.revocation_list.current(&*app.clock).await;
+    let crl = crl.ok_or_else(|| AcmeError::Unavailable("there is no CRL yet".into()))?;
+    Ok(typed(crl.der, "application/pkix-crl"))
 }
 
 /// The issuing certificate, DER (RFC 5280 §4.2.2.1).

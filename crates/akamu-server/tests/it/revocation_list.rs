@@ -85,12 +85,46 @@ async fn a_start_serves_the_crl_of_before_and_soon_a_newer_one(database: Databas
     let (before, next) = (crl_number(&of_before), crl_number(&next));
     assert!(next > before, "{next} after {before}");
 
-    // Not one that our key has not signed.
+    // Not one that our key has not signed: who asks for the CRL waits for the next, and not without end.
     let place = server.shut_down().await;
     beside.execute("UPDATE crls SET der = substr(der, 1, 40)");
+    beside.execute("ALTER TABLE certificates RENAME TO lost_certificates");
     let server = place.start().await;
-    let made_at_start = server.client(Key::p256()).get("/ca/crl").await.expect(200).body;
+    let client = server.client(Key::p256());
+    let waited = async {
+        let asked_at = server.clock.now();
+        let refused = client.get("/ca/crl").await.expect(503);
+        assert_eq!(refused.header("retry-after"), "5");
+        server.clock.now().since(asked_at)
+    };
+    let waited = tokio::select! {
+        waited = waited => waited,
+        () = second_by_second(&server) => unreachable!("it does not end"),
+    };
+    assert!(waited >= Duration::from_secs(5), "it was not waited for: {waited:?}");
+    beside.execute("ALTER TABLE lost_certificates RENAME TO certificates");
+    let made_at_start = async {
+        loop {
+            let answer = client.get("/ca/crl").await;
+            if answer.status == 200 {
+                return answer.body;
+            }
+        }
+    };
+    let made_at_start = tokio::select! {
+        made = made_at_start => made,
+        () = second_by_second(&server) => unreachable!("it does not end"),
+    };
     assert!(crl_number(&made_at_start) > next);
+}
+
+/// Time that passes while something else happens.
+async fn second_by_second(server: &TestServer) {
+    loop {
+        // A request of its own: whatever is due takes place before the next second.
+        server.client(Key::p256()).get("/acme/directory").await.expect(200);
+        server.clock.advance(Duration::from_secs(1));
+    }
 }
 
 fn crl_number(crl: &[u8]) -> u128 {

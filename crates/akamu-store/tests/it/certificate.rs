@@ -76,14 +76,16 @@ on_both_databases! {
     async fn a_replica_learns_of_a_newer_crl_and_of_one_that_is_missing(database) {
         let store = &database.store;
         assert_eq!(store.crl_check(0).await.unwrap(), CrlCheck { newer: None, is_complete: false });
-        let crl = |number: i64| {
-            let der = vec![u8::try_from(number).unwrap()];
-            StoredCrl { number, der, this_update: NOW, next_update: NOW.plus(DAY) }
+        assert_eq!(store.crl_next_update().await.unwrap(), None);
+        let crl = |number: u8| {
+            let next_update = NOW.plus(DAY * u32::from(number));
+            StoredCrl { number: number.into(), der: vec![number], this_update: NOW, next_update }
         };
         for number in [1, 5, 3, 9, 7] {
             store.crl_record(&crl(number), 0).await.unwrap();
         }
         assert_eq!(database.raw().number("SELECT count(*) AS number FROM crls"), 3);
+        assert_eq!(store.crl_next_update().await.unwrap(), Some(NOW.plus(DAY * 9)));
         assert_eq!(store.crl_check(7).await.unwrap(), CrlCheck { newer: Some(crl(9)), is_complete: true });
         assert_eq!(store.crl_check(9).await.unwrap(), CrlCheck { newer: None, is_complete: true });
         let (serial, _) = issued(store, account(store).await, "a.example").await;

@@ -76,6 +76,7 @@ async fn everything(store: &Store) {
     store.certificate_revoke(&serial, RevocationReason::Unspecified, NOW).await.unwrap();
     store.revocations(NOW).await.unwrap();
     store.crl_check(0).await.unwrap();
+    store.crl_next_update().await.unwrap();
     let order = scene::order(store, owner, &["b.example", "c.example"]).await;
     store.account_and::<()>(owner, (), Some(nonce(store)), NOW).await.unwrap();
     store.account_and::<Order>(owner, order.id, Some(nonce(store)), NOW).await.unwrap();
