@@ -56,7 +56,7 @@ pub(crate) fn key_identifier(public_key: &[u8]) -> der::Result<OctetString> {
     OctetString::new(digest.get(..20).unwrap_or_default())
 }
 
-/// One PEM block, LF line endings, with a newline at the end.
-pub(crate) fn certificate_pem(der: &[u8]) -> String {
+/// A certificate, DER, as one PEM block (RFC 7468 §5): LF line endings, with a newline at the end.
+pub fn certificate_pem(der: &[u8]) -> String {
     der::pem::encode_string("CERTIFICATE", LineEnding::LF, der).unwrap_or_default()
 }

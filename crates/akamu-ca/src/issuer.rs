@@ -192,13 +192,12 @@ pub struct Issuer {
     pub(crate) chain: Chain,
     pub(crate) profile: Profile,
     /// The issuers in PEM, as they follow a leaf.
-    sent_pem: String,
+    issuers_pem: String,
 }
 
 /// A certificate that was signed and checked.
 #[derive(Clone, Debug)]
 pub struct IssuedCertificate {
-    chain_pem: String,
     chain_der: Vec<Vec<u8>>,
     serial: Serial,
     not_before: Timestamp,
@@ -212,8 +211,8 @@ impl IssuedCertificate {
     }
 
     /// The leaf and its intermediates, PEM; the root only where it signs itself.
-    pub fn chain_pem(&self) -> &str {
-        &self.chain_pem
+    pub fn chain_pem(&self) -> String {
+        self.chain_der.iter().map(|it| encoding::certificate_pem(it)).collect()
     }
 
     /// The same as [`Self::chain_pem`], each DER.
@@ -254,8 +253,8 @@ impl Issuer {
             }
         }
         let chain = Chain::new(chain, &key.spki_der(), now)?;
-        let sent_pem = chain.sent().map(|it| encoding::certificate_pem(&it.der)).collect();
-        Ok(Self { key, chain, profile, sent_pem })
+        let issuers_pem = chain.sent().map(|it| encoding::certificate_pem(&it.der)).collect();
+        Ok(Self { key, chain, profile, issuers_pem })
     }
 
     /// Reads an issuer from files: a PKCS #8 key and a chain, PEM.
@@ -305,6 +304,12 @@ impl Issuer {
         &self.chain.issuing().certificate
     }
 
+    /// What is sent after a leaf (RFC 8555 §9.1): the intermediates, PEM; the root only where it signs itself.
+    #[must_use]
+    pub fn issuers_pem(&self) -> &str {
+        &self.issuers_pem
+    }
+
     /// Whether the name constraints of the whole chain (RFC 5280 §4.2.1.10) let clients accept a certificate with this
     /// name. A wildcard needs every name that it stands for.
     ///
@@ -340,9 +345,8 @@ impl Issuer {
         let der = signed::sign_unchecked(&*self.key, algorithm, tbs)?;
         let certificate = self.check(&der).map_err(IssueError::Unsound)?;
         let (not_before, not_after) = certificate.validity();
-        let chain_pem = format!("{}{}", encoding::certificate_pem(&der), self.sent_pem);
         let chain_der = std::iter::once(der).chain(self.chain.sent().map(|it| it.der.clone())).collect();
-        Ok(IssuedCertificate { chain_pem, chain_der, serial: certificate.serial(), not_before, not_after })
+        Ok(IssuedCertificate { chain_der, serial: certificate.serial(), not_before, not_after })
     }
 
     fn check(&self, der: &[u8]) -> Result<KnownCertificate, String> {

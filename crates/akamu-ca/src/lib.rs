@@ -22,6 +22,7 @@ mod weak_rsa;
 pub use certificate::KnownCertificate;
 pub use crl::Revoked;
 pub use csr::{Csr, CsrError, MAX_CSR_OCTETS};
+pub use encoding::certificate_pem;
 pub use encrypted_key::{decrypted_pem, encrypted_pem};
 pub use files::FileError;
 pub use first_run::{Authority, FirstRun, FirstRunError};

@@ -130,7 +130,7 @@ time_ordered_id! {
     AuthorizationId
 }
 time_ordered_id! {
-    /// A certificate's id: its place in a URL, not its serial number.
+    /// A certificate's id: its serial number (RFC 5280 §4.1.2.2), as a place in a URL.
     CertificateId
 }
 

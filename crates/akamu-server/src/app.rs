@@ -6,7 +6,7 @@ use std::time::Duration;
 use akamu_ca::Issuer;
 use akamu_challenge::{Clock, ValidatorSet};
 use akamu_proto::{AuthorizationId, DirectoryMeta};
-use akamu_store::{Store, StoreError};
+use akamu_store::{ChainId, Store, StoreError};
 use bytes::Bytes;
 
 use crate::admission::Admission;
@@ -26,6 +26,8 @@ pub(crate) struct App {
     pub(crate) settings: Settings,
     pub(crate) store: Store,
     pub(crate) issuer: Arc<Issuer>,
+    /// What is sent after the issuer's leaves.
+    pub(crate) chain: ChainId,
     pub(crate) validators: ValidatorSet,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,

@@ -136,6 +136,7 @@ async fn open_and_serve(config: &Config, parts: Parts, opened: &mut Option<Store
     let store = Store::open(options, now).await.map_err(|error| StartError::new(format!("the database: {error}")))?;
     *opened = Some(store.clone());
     let issuer = Arc::new(issuer(config, &store, &*parts.random, now).await?);
+    let chain = store.chain_record(issuer.issuers_pem()).await.map_err(|error| database(&error))?;
     metrics.issuer_valid_until(issuer.not_after());
     check_clock(&store, now).await?;
     if lock.is_some() {
@@ -160,6 +161,7 @@ async fn open_and_serve(config: &Config, parts: Parts, opened: &mut Option<Store
         settings,
         store,
         issuer,
+        chain,
         validators,
         clock: parts.clock,
         random: parts.random,

@@ -131,7 +131,7 @@ fn operations(group: &mut Group<'_>, runtime: &Runtime, store: &Store) {
     });
     let signed = async || {
         let lease = started(finalize(store, &ready().await, new_issuance(1)).await);
-        let certificate = new_certificate(&lease);
+        let certificate = new_certificate(store, &lease).await;
         (lease, certificate)
     };
     measure(group, runtime, "record issuance", signed, async |(lease, certificate)| {

@@ -10,7 +10,7 @@ use diesel::prelude::*;
 
 use crate::account;
 use crate::account::Account;
-use crate::connection::{AnyConnection, DbResult, corrupt, kept, on};
+use crate::connection::{AnyConnection, DbResult, Valid, corrupt, kept, on};
 use crate::error::StoreError;
 use crate::nonce::{Redemption, load_redeeming};
 use crate::owned::{Owned, Reading};
@@ -305,7 +305,7 @@ impl Store {
                     .filter(authorizations::account_id.eq(account.as_i64()))
                     .filter(authorizations::identifier_value.eq(value))
                     .filter(authorizations::identifier_kind.eq(*kind))
-                    .filter(authorizations::status.eq("valid"))
+                    .filter(authorizations::status.eq(Valid))
                     .filter(authorizations::expires_at.gt(now.unix_micros()))
                     .select(authorizations::account_id);
                 let held = on!(connection, |it| query.first::<i64>(it)).optional()?;

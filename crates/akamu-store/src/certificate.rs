@@ -8,7 +8,7 @@ use crate::connection::{AnyConnection, DbResult, corrupt, kept, on};
 use crate::error::StoreError;
 use crate::nonce::{Redemption, load_redeeming};
 use crate::owned::{Owned, Reading};
-use crate::schema::{accounts, certificates};
+use crate::schema::{accounts, certificates, chains};
 use crate::store::Store;
 use crate::{account, crl};
 
@@ -21,8 +21,8 @@ pub struct Certificate {
     pub serial: Vec<u8>,
     /// The leaf, DER.
     pub der: Vec<u8>,
-    /// Leaf and intermediates, as they are sent.
-    pub chain_pem: String,
+    /// What is sent after the leaf: the issuers' certificates, PEM.
+    pub issuers_pem: String,
     /// End of validity.
     pub not_after: Timestamp,
     /// When it was revoked.
@@ -46,24 +46,24 @@ const COLUMNS: (
     certificates::account_id,
     certificates::serial,
     certificates::der,
-    certificates::chain_pem,
+    chains::pem,
     certificates::not_after,
     certificates::revoked_at,
 ) = (
     certificates::account_id,
     certificates::serial,
     certificates::der,
-    certificates::chain_pem,
+    chains::pem,
     certificates::not_after,
     certificates::revoked_at,
 );
 
-fn certificate((account, serial, der, chain_pem, not_after, revoked_at): Row) -> DbResult<Certificate> {
+fn certificate((account, serial, der, issuers_pem, not_after, revoked_at): Row) -> DbResult<Certificate> {
     Ok(Certificate {
         account: AccountId::from_i64(account).ok_or_else(|| corrupt("certificates.account_id"))?,
         serial,
         der,
-        chain_pem,
+        issuers_pem,
         not_after: Timestamp::from_unix_micros(not_after),
         revoked_at: revoked_at.map(Timestamp::from_unix_micros),
     })
@@ -89,6 +89,7 @@ fn read(
     let query = certificates::table
         .find(id.as_octets().as_slice())
         .inner_join(accounts::table)
+        .inner_join(chains::table)
         .filter(certificates::account_id.eq(account.as_i64()));
     let rows: Vec<(account::Row, Row)> = load_redeeming!(connection, redemption, query, (account::COLUMNS, COLUMNS))?;
     let found = rows.into_iter().next();
@@ -114,7 +115,7 @@ impl Store {
     pub async fn certificate_by_serial(&self, serial: &[u8]) -> Result<Option<Certificate>, StoreError> {
         let serial = serial.to_vec();
         self.select("certificate_by_serial", move |connection| {
-            let row = certificates::table.filter(certificates::serial.eq(&serial)).select(COLUMNS);
+            let row = certificates::table.find(&serial).inner_join(chains::table).select(COLUMNS);
             on!(connection, |it| row.first::<Row>(it)).optional()?.map(certificate).transpose()
         })
         .await
@@ -134,10 +135,8 @@ impl Store {
         let mut ran_before = false;
         self.write("certificate_revoke", move |connection| {
             let runs_again = std::mem::replace(&mut ran_before, true);
-            let update = diesel::update(certificates::table)
-                .filter(certificates::serial.eq(&serial))
-                .filter(certificates::revoked_at.is_null())
-                .set((
+            let update =
+                diesel::update(certificates::table.find(&serial)).filter(certificates::revoked_at.is_null()).set((
                     certificates::revoked_at.eq(now.unix_micros()),
                     certificates::revocation_reason.eq(i16::from(reason.code())),
                 ));
@@ -146,7 +145,7 @@ impl Store {
                 crl::count_revocation(connection)?;
                 return Ok(Revoked::Revoked);
             }
-            let query = certificates::table.filter(certificates::serial.eq(&serial)).select(certificates::revoked_at);
+            let query = certificates::table.find(&serial).select(certificates::revoked_at);
             let revoked_at: Option<Option<i64>> = on!(connection, |it| query.first(it)).optional()?;
             Ok(match revoked_at {
                 None => Revoked::NotFound,

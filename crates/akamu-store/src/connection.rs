@@ -176,27 +176,36 @@ where
     }
 }
 
-/// The state `processing` as it stands in the indexes of queues: neither database uses a partial index for a value that
-/// it is told only when the statement runs.
-#[derive(Clone, Copy, Debug, QueryId)]
-pub(crate) struct Processing;
+/// States as they stand in partial indexes: neither database uses such an index for a value that it is told only when the
+/// statement runs.
+macro_rules! indexed_states {
+    ($($name:ident = $sql:literal)*) => {$(
+        #[doc = concat!("The state ", $sql, ", which is that of an index.")]
+        #[derive(Clone, Copy, Debug, QueryId)]
+        pub(crate) struct $name;
 
-impl Expression for Processing {
-    type SqlType = Text;
+        impl Expression for $name {
+            type SqlType = Text;
+        }
+
+        impl<S> AppearsOnTable<S> for $name {}
+        impl<S> SelectableExpression<S> for $name {}
+
+        impl<G> ValidGrouping<G> for $name {
+            type IsAggregate = is_aggregate::Never;
+        }
+
+        impl<DB: Backend> QueryFragment<DB> for $name {
+            fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+                out.push_sql($sql);
+                Ok(())
+            }
+        }
+    )*};
 }
-
-impl<S> AppearsOnTable<S> for Processing {}
-impl<S> SelectableExpression<S> for Processing {}
-
-impl<G> ValidGrouping<G> for Processing {
-    type IsAggregate = is_aggregate::Never;
-}
-
-impl<DB: Backend> QueryFragment<DB> for Processing {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
-        out.push_sql("'processing'");
-        Ok(())
-    }
+indexed_states! {
+    Processing = "'processing'"
+    Valid = "'valid'"
 }
 
 /// Inserts rows into SQLite in one statement, which stays prepared where it is one of a few: what diesel makes of rows

@@ -63,15 +63,15 @@ fn lead(connection: &mut AnyConnection, terms: &LeaseTerms, now: Timestamp) -> D
 
 /// The next rows of an index by expiry. On PostgreSQL they are taken, but for those that somebody else has.
 macro_rules! next_rows {
-    ($connection:expr, $table:ident, $expires_at:ident, $before:expr, $after:expr) => {{
+    ($connection:expr, $table:ident, $id:ident, $expires_at:ident, $before:expr, $after:expr) => {{
         let rows = || {
             $table::table
                 .filter($table::$expires_at.le($before))
                 .filter($table::$expires_at.ge($after.expired_at))
-                .filter($table::$expires_at.gt($after.expired_at).or($table::id.gt(&$after.id)))
-                .order(($table::$expires_at, $table::id))
+                .filter($table::$expires_at.gt($after.expired_at).or($table::$id.gt(&$after.id)))
+                .order(($table::$expires_at, $table::$id))
                 .limit(STEP)
-                .select(($table::$expires_at, $table::id))
+                .select(($table::$expires_at, $table::$id))
         };
         match $connection {
             AnyConnection::Postgres(it) => rows().for_update().skip_locked().load::<(i64, Vec<u8>)>(it),
@@ -107,7 +107,7 @@ fn remove_authorizations(connection: &mut AnyConnection, ids: &[Vec<u8>], before
 
 fn remove_certificates(connection: &mut AnyConnection, ids: &[Vec<u8>], before: i64) -> DbResult<usize> {
     let delete = diesel::delete(
-        certificates::table.filter(certificates::id.eq_any(ids)).filter(certificates::not_after.le(before)),
+        certificates::table.filter(certificates::serial.eq_any(ids)).filter(certificates::not_after.le(before)),
     );
     on!(connection, |it| delete.execute(it))
 }
@@ -119,9 +119,9 @@ fn step(
     after: &HousekeepingCursor,
 ) -> DbResult<HousekeepingStep> {
     let rows = match kind {
-        Expired::Orders => next_rows!(connection, orders, expires_at, before, after),
-        Expired::Authorizations => next_rows!(connection, authorizations, expires_at, before, after),
-        Expired::Certificates => next_rows!(connection, certificates, not_after, before, after),
+        Expired::Orders => next_rows!(connection, orders, id, expires_at, before, after),
+        Expired::Authorizations => next_rows!(connection, authorizations, id, expires_at, before, after),
+        Expired::Certificates => next_rows!(connection, certificates, serial, not_after, before, after),
     }?;
     let is_last = i64::try_from(rows.len()).is_ok_and(|it| it < STEP);
     let next = rows

@@ -3,8 +3,9 @@
 use akamu_proto::{AccountId, AccountStatus, CertificateId, OrderId, OrderStatus, Problem, Timestamp};
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Binary, Text};
+use diesel::sql_types::{BigInt, Binary};
 
+use crate::chain::ChainId;
 use crate::connection::{AnyConnection, DbResult, DidBeside, Processing, With, corrupt, kept, on};
 use crate::error::StoreError;
 use crate::lease::{Lease, LeaseRequest, LeaseTerms, LeaseToken};
@@ -30,6 +31,8 @@ pub struct Issuance {
     pub account: AccountId,
     /// The order.
     pub order: OrderId,
+    /// The serial number in `tbs`, 16 octets.
+    pub serial: [u8; 16],
     /// The exact TBSCertificate, DER.
     pub tbs: Vec<u8>,
 }
@@ -52,12 +55,10 @@ pub enum IssuanceBegun {
 /// A signed certificate.
 #[derive(Clone, Debug)]
 pub struct NewCertificate {
-    /// Its id.
-    pub id: CertificateId,
     /// The leaf, DER.
     pub der: Vec<u8>,
-    /// Leaf and intermediates, as they are sent.
-    pub chain_pem: String,
+    /// What is sent after it; [`Store::chain_record`] has stored that.
+    pub chain: ChainId,
     /// Start of validity.
     pub not_before: Timestamp,
     /// End of validity.
@@ -116,7 +117,7 @@ fn begin(
     terms: &LeaseTerms,
     now: Timestamp,
 ) -> DbResult<IssuanceBegun> {
-    let started = || Lease::new(terms.token, Issuance { account, order: id, tbs: new.tbs.clone() });
+    let started = || Lease::new(terms.token, Issuance { account, order: id, serial: new.serial, tbs: new.tbs.clone() });
     if start(connection, account, id, new, terms, now)? {
         return Ok(IssuanceBegun::Started(started()));
     }
@@ -150,31 +151,27 @@ fn record(
             .filter(orders::lease_token.eq(token.as_octets()))
             .set((
                 orders::status.eq(OrderStatus::Valid.as_str()),
-                orders::certificate_id.eq(new.id.as_octets().as_slice()),
                 orders::tbs.eq(None::<Vec<u8>>),
                 orders::lease_expires_at.eq(None::<i64>),
             ))
     };
-    // With the serial number that was decided before anything was signed.
     let certificate = || {
         orders::table.find(id).select((
-            new.id.as_octets().as_slice().into_sql::<Binary>(),
+            issuance.serial.as_slice().into_sql::<Binary>(),
             orders::account_id,
             orders::id,
-            orders::serial.assume_not_null(),
             new.der.as_slice().into_sql::<Binary>(),
-            new.chain_pem.as_str().into_sql::<Text>(),
+            new.chain.as_octets().as_slice().into_sql::<Binary>(),
             new.not_before.unix_micros().into_sql::<BigInt>(),
             new.not_after.unix_micros().into_sql::<BigInt>(),
         ))
     };
     let columns = (
-        certificates::id,
+        certificates::serial,
         certificates::account_id,
         certificates::order_id,
-        certificates::serial,
         certificates::der,
-        certificates::chain_pem,
+        certificates::chain,
         certificates::not_before,
         certificates::not_after,
     );
@@ -189,22 +186,21 @@ fn record(
             kept!(update()).execute(it)? == 1 && kept!(insert).execute(it)? == 1
         }
     };
+    let recorded = IssuanceRecorded::Recorded(CertificateId::from_octets(issuance.serial));
     if is_recorded {
-        return Ok(IssuanceRecorded::Recorded(new.id));
+        return Ok(recorded);
     }
     // Where the answer to an earlier run was lost, the token stays with the result.
     let query = orders::table
         .find(id)
         .filter(orders::status.eq(OrderStatus::Valid.as_str()))
         .filter(orders::lease_token.eq(token.as_octets()))
-        .select(orders::certificate_id);
-    let recorded: Option<Option<Vec<u8>>> = on!(connection, |it| query.first(it)).optional()?;
-    let Some(recorded) = recorded.flatten() else { return Ok(IssuanceRecorded::LeaseLost) };
-    let recorded = CertificateId::from_slice(&recorded).ok_or_else(|| corrupt("orders.certificate_id"))?;
-    Ok(IssuanceRecorded::Recorded(recorded))
+        .select(orders::id);
+    let was_recorded = on!(connection, |it| query.first::<Vec<u8>>(it)).optional()?.is_some();
+    Ok(if was_recorded { recorded } else { IssuanceRecorded::LeaseLost })
 }
 
-type Abandoned = (Vec<u8>, i64, Option<Vec<u8>>);
+type Abandoned = (Vec<u8>, i64, Option<Vec<u8>>, Option<Vec<u8>>);
 
 /// Orders in processing that nobody holds. On PostgreSQL those that another replica is claiming are left to it.
 macro_rules! abandoned {
@@ -214,7 +210,7 @@ macro_rules! abandoned {
             .filter(orders::lease_expires_at.is_null().or(orders::lease_expires_at.lt($clock.nullable())))
             .order(orders::id)
             .limit($limit)
-            .select((orders::id, orders::account_id, orders::tbs))
+            .select((orders::id, orders::account_id, orders::serial, orders::tbs))
             $(.$lock())*
             .load::<Abandoned>($connection)
     };
@@ -236,7 +232,7 @@ fn claim(
 ) -> DbResult<Vec<Lease<Issuance>>> {
     let rows = abandoned(connection, limit, now)?;
     let mut leases = Vec::with_capacity(rows.len());
-    for (id, account, tbs) in rows {
+    for (id, account, serial, tbs) in rows {
         let end = connection.lease_clock(now).plus(terms.micros());
         let update = diesel::update(orders::table.find(&id)).set((
             orders::lease_token.eq(terms.token.as_octets()),
@@ -247,6 +243,7 @@ fn claim(
         let subject = Issuance {
             account: AccountId::from_i64(account).ok_or_else(|| corrupt("orders.account_id"))?,
             order: OrderId::from_slice(&id).ok_or_else(|| corrupt("orders.id"))?,
+            serial: serial.and_then(|it| it.try_into().ok()).ok_or_else(|| corrupt("orders.serial"))?,
             tbs: tbs.ok_or_else(|| corrupt("orders.tbs"))?,
         };
         leases.push(Lease::new(terms.token, subject));

@@ -3,6 +3,7 @@
 mod account;
 mod authorization;
 mod certificate;
+mod chain;
 mod clock;
 mod connection;
 mod crl;
@@ -31,6 +32,7 @@ mod validation;
 pub use account::{Account, AccountCreated, KeyChanged, NewAccount};
 pub use authorization::{Authorization, Challenge, NewAuthorization, NewChallenge};
 pub use certificate::{Certificate, Revoked};
+pub use chain::ChainId;
 pub use clock::ClockCheck;
 pub use crl::{CrlCheck, Revocations, RevokedCertificate, StoredCrl};
 pub use data_dir_lock::{DataDirLock, LockError};

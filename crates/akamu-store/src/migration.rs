@@ -12,7 +12,7 @@ use diesel::migration::MigrationSource;
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::result::Error as DieselError;
-use diesel::sql_types::Bool;
+use diesel::sql_types::{Bool, Text};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use crate::OpenError;
@@ -48,14 +48,40 @@ struct Right {
     is_ours: bool,
 }
 
+#[derive(QueryableByName)]
+struct Word {
+    #[diesel(sql_type = Text)]
+    text: String,
+}
+
 /// Runs what is missing.
 pub(crate) fn run(connection: &mut AnyConnection, now: Timestamp) -> Result<(), OpenError> {
     match connection {
-        AnyConnection::Sqlite(it) => it.immediate_transaction(|it| {
-            pending_of(it, &SQLITE)?;
-            it.run_pending_migrations(SQLITE).map(drop).map_err(|error| failed(&*error))
-        }),
+        AnyConnection::Sqlite(it) => {
+            // SQLite changes a table by making another one in its place, and would remove what refers to the first.
+            it.batch_execute("PRAGMA foreign_keys = OFF")?;
+            let outcome = it.immediate_transaction(|it| {
+                if pending_of(it, &SQLITE)? > 0 {
+                    it.run_pending_migrations(SQLITE).map_err(|error| failed(&*error))?;
+                    assert_references(it)?;
+                }
+                Ok(())
+            });
+            it.batch_execute("PRAGMA foreign_keys = ON")?;
+            outcome
+        }
         AnyConnection::Postgres(_) => run_under_lease(connection, now),
+    }
+}
+
+/// Refuses what a migration left behind without what it refers to.
+fn assert_references(connection: &mut SqliteConnection) -> Result<(), OpenError> {
+    let lost = "SELECT parent AS text FROM pragma_foreign_key_check LIMIT 1";
+    match diesel::sql_query(lost).get_result::<Word>(connection).optional()? {
+        None => Ok(()),
+        Some(Word { text }) => {
+            Err(OpenError::Migration { reason: format!("rows refer to rows of {text} that are gone") })
+        }
     }
 }
 

@@ -82,7 +82,7 @@ struct Row {
     status: String,
     expires_at: i64,
     created_at: i64,
-    certificate: Option<Vec<u8>>,
+    serial: Option<Vec<u8>>,
     error: Option<String>,
     csr_digest: Option<Vec<u8>>,
     lease_token: Option<Vec<u8>>,
@@ -181,11 +181,9 @@ fn stored_order(
         ids.push(authorization_id(it)?);
         identifiers.push(authorization::identifier(&it.identifier_kind, &it.identifier_value)?);
     }
-    let certificate = row
-        .certificate
-        .as_deref()
-        .map(|it| CertificateId::from_slice(it).ok_or_else(|| corrupt("orders.certificate_id")))
-        .transpose()?;
+    let serial = row.serial.as_deref().filter(|_| status == OrderStatus::Valid);
+    let certificate =
+        serial.map(|it| CertificateId::from_slice(it).ok_or_else(|| corrupt("orders.serial"))).transpose()?;
     let order = Order {
         id,
         account: account.id,
@@ -229,7 +227,7 @@ fn read(
         orders::status,
         orders::expires_at,
         orders::created_at,
-        orders::certificate_id,
+        orders::serial,
         orders::error,
         orders::csr_digest,
         orders::lease_token,

@@ -57,7 +57,6 @@ diesel::table! {
         lease_token -> Nullable<Binary>,
         lease_owner -> Nullable<Binary>,
         lease_expires_at -> Nullable<BigInt>,
-        certificate_id -> Nullable<Binary>,
     }
 }
 
@@ -102,13 +101,19 @@ diesel::table! {
 }
 
 diesel::table! {
-    certificates (id) {
+    chains (id) {
         id -> Binary,
+        pem -> Text,
+    }
+}
+
+diesel::table! {
+    certificates (serial) {
+        serial -> Binary,
         account_id -> BigInt,
         order_id -> Binary,
-        serial -> Binary,
         der -> Binary,
-        chain_pem -> Text,
+        chain -> Binary,
         not_before -> BigInt,
         not_after -> BigInt,
         revoked_at -> Nullable<BigInt>,
@@ -145,6 +150,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     identity,
     counters,
     duties,
+    chains,
     accounts,
     account_thumbprints,
     orders,
@@ -163,3 +169,4 @@ diesel::joinable!(challenges -> authorizations (authorization_id));
 diesel::joinable!(authorizations -> accounts (account_id));
 diesel::joinable!(orders -> accounts (account_id));
 diesel::joinable!(certificates -> accounts (account_id));
+diesel::joinable!(certificates -> chains (chain));

@@ -131,12 +131,16 @@ fn fill(stage: &Stage, site: &Site, server: &Path, args: &GrowthArgs) -> Result<
     Ok(())
 }
 
+/// Where a certificate ends.
+const END: &str = "-----END CERTIFICATE-----\n";
+
 fn sample(site: &Site, server: &Path) -> Result<Sample, Failure> {
     let server = site.place.start(server)?;
     let chain = lone_client::issue(&server, 1)?;
     server.stop()?;
     let leaf = CertificateDer::from_pem_slice(chain.as_bytes()).context(|| "the chain is not PEM".to_owned())?;
-    Sample::new(leaf.to_vec(), chain)
+    let (_, issuers) = chain.split_once(END).ok_or_else(|| Failure::new("the chain is one certificate"))?;
+    Sample::new(leaf.to_vec(), issuers.to_owned())
 }
 
 #[cfg(test)]

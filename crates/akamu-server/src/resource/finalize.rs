@@ -79,9 +79,8 @@ pub(crate) async fn sign_and_record(
         }
     };
     let certificate = NewCertificate {
-        id: CertificateId::new(now, random::octets(&*app.random)),
         der: issued.der().to_vec(),
-        chain_pem: issued.chain_pem().to_owned(),
+        chain: app.chain,
         not_before: issued.not_before(),
         not_after: issued.not_after(),
     };

@@ -1,6 +1,6 @@
 //! Issuances: one certificate for an order, whoever finishes it.
 
-use akamu_proto::{AuthorizationStatus, OrderStatus};
+use akamu_proto::{AuthorizationStatus, CertificateId, OrderStatus};
 use akamu_store::{Issuance, IssuanceBegun, IssuanceRecorded};
 
 use crate::database::{NOW, on_both_databases};
@@ -15,10 +15,10 @@ on_both_databases! {
         let order = ready_order(store, owner, &["a.example"]).await;
         let new = new_issuance(1);
         let lease = started(finalize(store, &order, new.clone()).await);
-        assert_eq!(lease.subject(), &Issuance { account: owner, order: order.id, tbs: new.tbs.clone() });
+        assert_eq!(lease.subject(), &Issuance { account: owner, order: order.id, serial: new.serial, tbs: new.tbs.clone() });
         assert_eq!(reread(store, &order).await.status, OrderStatus::Processing);
-        let certificate = new_certificate(&lease);
-        let (id, der) = (certificate.id, certificate.der.clone());
+        let certificate = new_certificate(store, &lease).await;
+        let (id, der) = (CertificateId::from_octets(new.serial), certificate.der.clone());
         let recorded = store.issuance_record(lease, certificate, NOW).await.unwrap();
         assert_eq!(recorded, IssuanceRecorded::Recorded(id));
         let valid = reread(store, &order).await;
@@ -38,7 +38,7 @@ on_both_databases! {
         assert!(matches!(&begun, IssuanceBegun::Existing(it) if *it == expected), "{begun:?}");
         let begun = finalize(store, &order, new_issuance(2)).await;
         assert!(matches!(&begun, IssuanceBegun::OtherCsr(it) if *it == expected), "{begun:?}");
-        let certificate = new_certificate(&lease);
+        let certificate = new_certificate(store, &lease).await;
         store.issuance_record(lease, certificate, NOW).await.unwrap();
         let begun = finalize(store, &order, new_issuance(1)).await;
         assert!(matches!(&begun, IssuanceBegun::Existing(it) if it.status == OrderStatus::Valid), "{begun:?}");
@@ -97,8 +97,8 @@ on_both_databases! {
                         assert!(matches!(begun, IssuanceBegun::Existing(_)), "{begun:?}");
                         return None;
                     };
-                    let certificate = new_certificate(&lease);
-                    let id = certificate.id;
+                    let certificate = new_certificate(&store, &lease).await;
+                    let id = CertificateId::from_octets(lease.subject().serial);
                     store.issuance_record(lease, certificate, NOW).await.unwrap();
                     Some(id)
                 })
@@ -120,8 +120,8 @@ on_both_databases! {
         let lost = started(finalize(store, &order, new_issuance(1)).await);
         let (other, later) = database.another_replica(LEASE * 2).await;
         let held = other.issuances_claim(lease(), 10, later).await.unwrap().remove(0);
-        let [of_lost, of_held] = [new_certificate(&lost), new_certificate(&held)];
-        let id = of_held.id;
+        let [of_lost, of_held] = [new_certificate(store, &lost).await, new_certificate(store, &held).await];
+        let id = CertificateId::from_octets(held.subject().serial);
         let (lost, held) =
             tokio::join!(store.issuance_record(lost, of_lost, NOW), other.issuance_record(held, of_held, later));
         assert_eq!(lost.unwrap(), IssuanceRecorded::LeaseLost);
@@ -142,10 +142,10 @@ on_both_databases! {
         assert_eq!(claimed.subject(), lost.subject());
         assert!(other.issuances_claim(lease(), 10, later).await.unwrap().is_empty(), "it is held again");
 
-        let certificate = new_certificate(&lost);
+        let certificate = new_certificate(store, &lost).await;
         assert_eq!(store.issuance_record(lost, certificate, NOW).await.unwrap(), IssuanceRecorded::LeaseLost);
-        let certificate = new_certificate(&claimed);
-        let id = certificate.id;
+        let certificate = new_certificate(store, &claimed).await;
+        let id = CertificateId::from_octets(claimed.subject().serial);
         let recorded = other.issuance_record(claimed, certificate, later).await.unwrap();
         assert_eq!(recorded, IssuanceRecorded::Recorded(id));
         assert_eq!(database.raw().number("SELECT count(*) AS number FROM certificates"), 1);

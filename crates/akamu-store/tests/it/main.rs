@@ -19,6 +19,7 @@ mod error_text;
 mod housekeeping;
 mod issuance;
 mod limit;
+mod migration;
 mod model;
 mod nonce;
 mod open;

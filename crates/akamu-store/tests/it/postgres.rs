@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use akamu_proto::{ChallengeType, OrderStatus, RevocationReason};
+use akamu_proto::{CertificateId, ChallengeType, OrderStatus, RevocationReason};
 use akamu_store::{
     AccountAnd, AccountCreated, IssuanceBegun, IssuanceRecorded, KeyChanged, Order, OrderCreated, Revoked, Store,
     ValidationBegun, ValidationRecorded,
@@ -147,8 +147,8 @@ async fn an_operation_whose_answer_is_lost_is_done_once() {
     let IssuanceBegun::Started(held) = finalize(store, &ready, issuance.clone()).await else { panic!() };
     proxy.assert_lost();
 
-    let certificate = new_certificate(&held);
-    let id = certificate.id;
+    let certificate = new_certificate(store, &held).await;
+    let id = CertificateId::from_octets(held.subject().serial);
     proxy.lose_the_answer_to(id.as_octets());
     let recorded = store.issuance_record(held, certificate, NOW).await.unwrap();
     assert_eq!(recorded, IssuanceRecorded::Recorded(id));

@@ -9,7 +9,7 @@ use akamu_proto::{
     Timestamp, Token,
 };
 use akamu_store::{
-    AccountCreated, ClaimLimits, Issuance, IssuanceBegun, Lease, LeaseRequest, NewAccount, NewAuthorization,
+    AccountCreated, ChainId, ClaimLimits, Issuance, IssuanceBegun, Lease, LeaseRequest, NewAccount, NewAuthorization,
     NewCertificate, NewChallenge, NewIssuance, NewOrder, Order, OrderCreated, ReplicaId, RunningCounts, Store,
     Validation, ValidationBegun, ValidationOutcome, ValidationRecorded,
 };
@@ -147,6 +147,9 @@ pub(crate) async fn ready_order(store: &Store, account: AccountId, names: &[&str
     reread(store, &order).await
 }
 
+/// What is sent after a leaf.
+pub(crate) const ISSUERS: &str = "the issuers";
+
 /// An issuance whose CSR is told from others by `csr`.
 pub(crate) fn new_issuance(csr: u8) -> NewIssuance {
     let mut serial = [0; 16];
@@ -165,14 +168,13 @@ pub(crate) fn started(begun: IssuanceBegun) -> Lease<Issuance> {
     }
 }
 
-pub(crate) fn new_certificate(lease: &Lease<Issuance>) -> NewCertificate {
-    NewCertificate {
-        id: CertificateId::new(NOW, ten_octets()),
-        der: lease.subject().tbs.clone(),
-        chain_pem: "chain".to_owned(),
-        not_before: NOW,
-        not_after: NOW.plus(DAY),
-    }
+/// A certificate for what is leased.
+pub(crate) async fn new_certificate(store: &Store, lease: &Lease<Issuance>) -> NewCertificate {
+    certificate_under(store.chain_record(ISSUERS).await.unwrap(), lease)
+}
+
+pub(crate) fn certificate_under(chain: ChainId, lease: &Lease<Issuance>) -> NewCertificate {
+    NewCertificate { der: lease.subject().tbs.clone(), chain, not_before: NOW, not_after: NOW.plus(DAY) }
 }
 
 /// A certificate's serial number and id.
@@ -181,8 +183,7 @@ pub(crate) async fn issued(store: &Store, account: AccountId, name: &str) -> ([u
     let new = new_issuance(1);
     let serial = new.serial;
     let lease = started(finalize(store, &order, new).await);
-    let certificate = new_certificate(&lease);
-    let id = certificate.id;
+    let certificate = new_certificate(store, &lease).await;
     store.issuance_record(lease, certificate, NOW).await.unwrap();
-    (serial, id)
+    (serial, CertificateId::from_octets(serial))
 }

@@ -58,19 +58,20 @@ pub(super) struct Sample {
     der: Vec<u8>,
     /// Where its serial number is.
     serial: usize,
-    chain_pem: String,
+    /// What was sent after it.
+    issuers_pem: String,
 }
 
 /// Octets of a serial number.
 const SERIAL: usize = 16;
 
 impl Sample {
-    pub(super) fn new(der: Vec<u8>, chain_pem: String) -> Result<Self, Failure> {
+    pub(super) fn new(der: Vec<u8>, issuers_pem: String) -> Result<Self, Failure> {
         // Version 3 and the tag and length of the serial number (RFC 5280 §4.1).
         let before = [0xa0, 0x03, 0x02, 0x01, 0x02, 0x02, 0x10];
         let found = der.windows(before.len()).position(|it| it == before);
         let serial = found.ok_or_else(|| Failure::new("the certificate has no serial number of 16 octets"))?;
-        Ok(Self { der, serial: serial + before.len(), chain_pem })
+        Ok(Self { der, serial: serial + before.len(), issuers_pem })
     }
 
     /// The same with another serial number: as long, but signed by nobody.
@@ -88,7 +89,7 @@ enum Kind {
     Order,
     Authorization,
     Token,
-    Certificate,
+    Chain,
     Serial,
 }
 
@@ -151,7 +152,6 @@ impl Population {
                     "serial",
                     "lease_token",
                     "lease_owner",
-                    "certificate_id",
                 ],
                 count: self.orders,
                 row: Box::new(|number| self.order(number)),
@@ -204,14 +204,19 @@ impl Population {
                 row: Box::new(|number| self.challenge(number / 3, number % 3)),
             },
             Rows {
+                table: "chains",
+                columns: &["id", "pem"],
+                count: 1,
+                row: Box::new(|_| vec![chain_id(), Value::Text(self.sample.issuers_pem.clone())]),
+            },
+            Rows {
                 table: "certificates",
                 columns: &[
-                    "id",
+                    "serial",
                     "account_id",
                     "order_id",
-                    "serial",
                     "der",
-                    "chain_pem",
+                    "chain",
                     "not_before",
                     "not_after",
                     "revoked_at",
@@ -282,16 +287,10 @@ impl Population {
             Some(certificate) => {
                 let leased = random::<32>(Kind::Order, !number);
                 let (token, owner) = leased.split_at(16);
-                let columns = [
-                    leased.to_vec(),
-                    self.serial(certificate).to_vec(),
-                    token.to_vec(),
-                    owner.to_vec(),
-                    self.certificate_id(certificate),
-                ];
+                let columns = [leased.to_vec(), self.serial(certificate).to_vec(), token.to_vec(), owner.to_vec()];
                 ("valid", columns.map(Value::Octets))
             }
-            None => ("pending", [const { Value::Null }; 5]),
+            None => ("pending", [const { Value::Null }; 4]),
         };
         let order = [
             Value::Octets(self.order_id(number)),
@@ -368,10 +367,6 @@ impl Population {
         }
     }
 
-    fn certificate_id(&self, certificate: u64) -> Vec<u8> {
-        id(Kind::Certificate, certificate, self.certified_at(certificate)).to_vec()
-    }
-
     fn serial(&self, certificate: u64) -> [u8; SERIAL] {
         id(Kind::Serial, certificate, self.certified_at(certificate))
     }
@@ -384,18 +379,22 @@ impl Population {
         let is_revoked = self.revoked > 0 && number.is_multiple_of((self.certificates / self.revoked).max(1));
         let then = |value: i64| if is_revoked { Value::Integer(value) } else { Value::Null };
         vec![
-            Value::Octets(self.certificate_id(number)),
+            Value::Octets(serial.to_vec()),
             account_id(self.account_of(order.unwrap_or(number))),
             Value::Octets(order_id),
-            Value::Octets(serial.to_vec()),
             Value::Octets(self.sample.with_serial(&serial)),
-            Value::Text(self.sample.chain_pem.clone()),
+            chain_id(),
             Value::Integer(at),
             Value::Integer(at + 90 * DAY + DAY),
             then(at + SECOND),
             then(4),
         ]
     }
+}
+
+/// As long as the server's.
+fn chain_id() -> Value {
+    Value::Octets(random::<32>(Kind::Chain, 0).to_vec())
 }
 
 /// A positive number of 62 bits, as the server draws them.
@@ -435,17 +434,16 @@ mod tests {
         for (orders, certificates) in [(9, 3), (10, 4), (9, 7), (10, 2), (1, 1), (0, 2)] {
             let population = population(orders, certificates);
             let by_id = by(&population, "orders", "id");
-            let certificates = by(&population, "certificates", "id");
+            let certificates = by(&population, "certificates", "serial");
             let mut ended = 0;
-            for (id, certificate) in &certificates {
+            for certificate in certificates.values() {
                 if let Some(order) = by_id.get(&format!("{:?}", certificate["order_id"])) {
-                    assert_eq!(format!("{:?}", order["certificate_id"]), *id);
                     assert_eq!((&order["serial"], &order["status"]), (&certificate["serial"], &text("valid")));
                     assert_eq!(order["account_id"], certificate["account_id"]);
                     ended += 1;
                 }
             }
-            assert_eq!(by_id.values().filter(|it| it["certificate_id"] != Value::Null).count(), ended);
+            assert_eq!(by_id.values().filter(|it| it["serial"] != Value::Null).count(), ended);
             assert_eq!(
                 ended as u64,
                 orders.div_ceil(3).min(population.certificates),
@@ -460,7 +458,10 @@ mod tests {
         let population = population(20, 3);
         let accounts = by(&population, "accounts", "id");
         by(&population, "accounts", "thumbprint");
-        by(&population, "certificates", "serial");
+        let chains = by(&population, "chains", "id");
+        for certificate in by(&population, "certificates", "serial").values() {
+            assert!(chains.contains_key(&format!("{:?}", certificate["chain"])));
+        }
         let (orders, authorizations) = (by(&population, "orders", "id"), by(&population, "authorizations", "id"));
         for link in by(&population, "order_authorizations", "order_id").values() {
             assert!(orders.contains_key(&format!("{:?}", link["order_id"])));

@@ -5,8 +5,8 @@ mod leased;
 
 use akamu_proto::{AuthorizationId, ChallengeType, OrderId, RevocationReason};
 use akamu_store::{
-    AccountCreated, Issuance, IssuanceBegun, IssuanceRecorded, KeyChanged, Lease, NewCertificate, OrderCreated,
-    Revoked, Store, StoreError, Validation, ValidationBegun, ValidationOutcome, ValidationRecorded,
+    AccountCreated, Issuance, IssuanceBegun, IssuanceRecorded, KeyChanged, Lease, OrderCreated, Revoked, Store,
+    StoreError, Validation, ValidationBegun, ValidationOutcome, ValidationRecorded,
 };
 
 use super::invariants::{self, Refused, Seen};

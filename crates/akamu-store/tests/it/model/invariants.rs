@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use akamu_proto::{AccountId, AccountStatus, AuthorizationStatus, CertificateId, ChallengeStatus, OrderStatus};
+use akamu_proto::{AccountStatus, AuthorizationStatus, ChallengeStatus, OrderStatus};
 use akamu_store::{Authorization, Order, Store, StoreError};
 
 use super::history::TYPES;
@@ -13,7 +13,6 @@ use crate::database::hex;
 #[derive(Default)]
 pub(super) struct Refused {
     pub(super) serials: Vec<[u8; 16]>,
-    pub(super) certificates: Vec<(AccountId, CertificateId)>,
 }
 
 /// The final states that were read so far.
@@ -94,10 +93,6 @@ pub(super) async fn check_records(store: &Store, rules: &Rules, refused: &Refuse
     for serial in &refused.serials {
         let found = store.certificate_by_serial(serial).await.map_err(unreadable)?;
         must(found.is_none(), || format!("there is a certificate with serial {}, which was refused", hex(serial)))?;
-    }
-    for (account, id) in &refused.certificates {
-        let found = store.certificate(*account, *id).await.map_err(unreadable)?;
-        must(found.is_none(), || format!("there is a certificate {id} that was not recorded"))?;
     }
     Ok(())
 }

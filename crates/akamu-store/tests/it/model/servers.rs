@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use akamu_proto::AuthorizationId;
-use akamu_store::Store;
+use akamu_store::{ChainId, Store};
 
 use super::operation::Replica;
 use super::rules::HOUR;
 use crate::database::{NOW, Place, Raw, hex};
+use crate::scene::ISSUERS;
 
 /// Every table of a history, what refers to another one first.
 const TABLES: [&str; 7] = [
@@ -24,6 +25,8 @@ pub(super) struct Servers {
     raw: Raw,
     /// By replica and hours since the beginning: a store's clock is set when it is opened. On SQLite one.
     opened: BTreeMap<(bool, u32), Store>,
+    /// What is sent after every certificate.
+    pub(super) chain: ChainId,
     /// Dropped last.
     place: Place,
 }
@@ -31,7 +34,8 @@ pub(super) struct Servers {
 impl Servers {
     pub(super) async fn new(place: Place) -> Self {
         let first = place.open().await.unwrap();
-        Self { raw: place.raw(), opened: [((false, 0), first)].into(), place }
+        let chain = first.chain_record(ISSUERS).await.unwrap();
+        Self { raw: place.raw(), opened: [((false, 0), first)].into(), chain, place }
     }
 
     pub(super) fn is_sqlite(&self) -> bool {

@@ -141,15 +141,10 @@ impl History<'_> {
         &mut self,
         Held { replica, number, lease }: Held<Issuance>,
     ) -> Result<Step, StoreError> {
-        let Issuance { account, order, .. } = *lease.subject();
-        let index = self.order(order);
-        let certificate: NewCertificate = scene::new_certificate(&lease);
-        let id = certificate.id;
+        let index = self.order(lease.subject().order);
+        let certificate = scene::certificate_under(self.servers.chain, &lease);
         let recorded = self.store(replica).await.issuance_record(lease, certificate, self.rules.now).await?;
-        let permitted = self.rules.record_certificate(index, number, id);
-        if self.rules.orders[index].certificate != Some(id) {
-            self.refused.certificates.push((account, id));
-        }
+        let permitted = self.rules.record_certificate(index, number);
         let came = match recorded {
             IssuanceRecorded::Recorded(_) => "recorded",
             IssuanceRecorded::LeaseLost => "not recorded, the lease is lost",

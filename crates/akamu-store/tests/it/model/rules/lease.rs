@@ -127,12 +127,12 @@ impl Rules {
         order.status == OrderStatus::Processing && order.hold.lease == Some(lease)
     }
 
-    pub(in super::super) fn record_certificate(&mut self, index: usize, lease: usize, id: CertificateId) -> String {
+    pub(in super::super) fn record_certificate(&mut self, index: usize, lease: usize) -> String {
         if !self.may_record_issuance(index, lease) {
             return "not recorded, the lease is lost".to_owned();
         }
         self.orders[index].status = OrderStatus::Valid;
-        self.orders[index].certificate = Some(id);
+        self.orders[index].certificate = self.orders[index].serial.map(CertificateId::from_octets);
         "recorded".to_owned()
     }
 
