@@ -11,6 +11,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::figures::Durations;
+use super::measurement::as_f64;
 use crate::failure::{Context, Failure};
 use crate::process;
 
@@ -57,6 +58,35 @@ impl fmt::Display for Machine {
     }
 }
 
+/// What all processors have done since the machine started, in ticks of the kernel's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Processors {
+    idle: u64,
+    all: u64,
+}
+
+impl Processors {
+    pub(super) fn read() -> Result<Self, Failure> {
+        let path = "/proc/stat";
+        let text = fs::read_to_string(path).context(|| format!("cannot read {path}"))?;
+        Self::parse(&text).ok_or_else(|| Failure::new(format!("{path} does not say what the processors did")))
+    }
+
+    /// From the first line of /proc/stat (proc_stat(5)).
+    pub(super) fn parse(stat: &str) -> Option<Self> {
+        let of_all = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace();
+        // What guests used is in the first two already.
+        let ticks = of_all.take(8).map(str::parse).collect::<Result<Vec<u64>, _>>().ok()?;
+        Some(Self { idle: ticks.get(3)? + ticks.get(4)?, all: ticks.iter().sum() })
+    }
+
+    /// The share of the time since `before` in which a processor did something, whoever for, in per cent.
+    pub(super) fn busy_since(self, before: Self) -> f64 {
+        let all = as_f64(self.all.saturating_sub(before.all));
+        100.0 * (1.0 - as_f64(self.idle.saturating_sub(before.idle)) / all.max(1.0))
+    }
+}
+
 /// How long it takes in `directory` until a written block is on the disk.
 pub(super) fn fsyncs(directory: &Path) -> Result<Durations, Failure> {
     let path = directory.join("fsyncs");
@@ -87,6 +117,17 @@ mod tests {
     fn this_machine_has_processors_and_a_file_system() {
         let machine = Machine::read().unwrap();
         assert!(machine.processors > 0 && !machine.file_system.is_empty() && !machine.kernel.is_empty());
+    }
+
+    #[test]
+    fn processors_are_busy_where_they_neither_idle_nor_wait_for_a_disk() {
+        let at = |text: &str| Processors::parse(text).unwrap();
+        let before = at("cpu  100 0 50 800 50 0 0 0 7 7\ncpu0 100 0 50 800 50 0 0 0 7 7\n");
+        let after = at("cpu  160 5 70 810 60 3 4 8 99 99\n");
+        assert_eq!((before, after), (Processors { idle: 850, all: 1_000 }, Processors { idle: 870, all: 1_120 }));
+        assert!((after.busy_since(before) - 100.0 * 100.0 / 120.0).abs() < 1e-9);
+        assert_eq!(Processors::parse("intr 1 2 3"), None);
+        assert!(Processors::read().is_ok());
     }
 
     #[test]

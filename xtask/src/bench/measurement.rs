@@ -12,7 +12,7 @@ use super::cpu_time;
 use super::database_work::DatabaseWork;
 use super::figures::{Durations, Quantiles, resident};
 use super::load::{Load, Seen, Step};
-use super::machine::fsyncs;
+use super::machine::{Processors, fsyncs};
 use super::proofs::{ChallengeType, Proofs};
 use crate::acme::Directory;
 use crate::e2e::Database;
@@ -79,6 +79,8 @@ pub(super) struct Measurement {
     pub(super) issuance_ms: Quantiles,
     /// In the order of the protocol.
     pub(super) steps_ms: Vec<(String, Quantiles)>,
+    /// Of the whole machine, in per cent: the clients', the server's, the database's and everybody else's.
+    pub(super) busy_per_cent: f64,
     /// User and system, of the server and of the processes that it started.
     pub(super) cpu_ms_per_certificate: Option<f64>,
     pub(super) database_cpu_ms_per_certificate: Option<f64>,
@@ -106,6 +108,7 @@ impl Measurement {
 /// Counters at one moment.
 struct Counters {
     at: Instant,
+    processors: Processors,
     cpu: Option<Duration>,
     database_cpu: Option<Duration>,
     work: DatabaseWork,
@@ -117,6 +120,7 @@ impl Target<'_> {
             work: (self.database_work)()?,
             cpu: self.process.map(cpu_time::used).transpose()?,
             database_cpu: self.database_process.map(cpu_time::used).transpose()?,
+            processors: Processors::read()?,
             at: Instant::now(),
         })
     }
@@ -182,6 +186,7 @@ fn measurement(
         refused_per_certificate: as_f64(seen.refused) / count,
         issuance_ms,
         steps_ms: steps.filter_map(|(step, them)| Some((step.name().to_owned(), them.quantiles()?))).collect(),
+        busy_per_cent: after.processors.busy_since(before.processors),
         cpu_ms_per_certificate: cpu(before.cpu, after.cpu),
         database_cpu_ms_per_certificate: cpu(before.database_cpu, after.database_cpu),
         statements_per_certificate: each(before.work.statements, after.work.statements),
@@ -206,9 +211,12 @@ pub(super) fn as_f64(count: u64) -> f64 {
 pub(super) mod tests {
     use super::*;
 
+    /// The processors had something to do for 15 ticks a millisecond, and nothing for 10 after the first 100.
     fn counters(at: Instant, cpu_ms: u64, statements: u64) -> Counters {
         let work = DatabaseWork { statements: Some(statements), ..DatabaseWork::default() };
-        Counters { at, cpu: Some(Duration::from_millis(cpu_ms)), database_cpu: None, work }
+        let idle = 10 * u64::from(cpu_ms > 100);
+        let processors = Processors::parse(&format!("cpu  {} 0 0 {idle} 0", 15 * cpu_ms)).unwrap();
+        Counters { at, processors, cpu: Some(Duration::from_millis(cpu_ms)), database_cpu: None, work }
     }
 
     /// Four certificates in two seconds, of 10 to 40 ms.
@@ -235,7 +243,7 @@ pub(super) mod tests {
         let row = row();
         assert_eq!((row.certificates, row.certificates_per_second), (4, 2.0));
         assert_eq!(row.requests_per_certificate, 6.25);
-        assert_eq!(row.cpu_ms_per_certificate, Some(0.5));
+        assert_eq!((row.cpu_ms_per_certificate, row.busy_per_cent), (Some(0.5), 75.0));
         assert_eq!(row.statements_per_certificate, Some(12.0));
         assert_eq!((row.fsyncs_per_certificate, row.database_cpu_ms_per_certificate), (None, None));
         assert_eq!(row.issuance_ms, Quantiles { p50: 20.0, p90: 40.0, p99: 40.0 });

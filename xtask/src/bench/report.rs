@@ -64,12 +64,13 @@ impl Report {
     }
 
     /// What it costs, of each certificate.
-    fn server(&self) -> Table<14> {
+    fn server(&self) -> Table<15> {
         let heading = [
             "database",
             "challenge",
             "clients",
             "names",
+            "busy %",
             "CPU ms",
             "database's",
             "statements",
@@ -88,6 +89,7 @@ impl Report {
                 challenge,
                 clients,
                 row.identifiers.to_string(),
+                format!("{:.0}", row.busy_per_cent),
                 figure(row.cpu_ms_per_certificate, 2),
                 figure(row.database_cpu_ms_per_certificate, 2),
                 figure(row.statements_per_certificate, 1),
@@ -188,6 +190,9 @@ mod tests {
             ),
             "{text}"
         );
-        assert!(text.contains("sqlite    http-01    1        1      0.50    –           12.0        –"), "{text}");
+        assert!(
+            text.contains("sqlite    http-01    1        1      75      0.50    –           12.0        –"),
+            "{text}"
+        );
     }
 }
