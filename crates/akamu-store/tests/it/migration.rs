@@ -1,6 +1,6 @@
 //! What an earlier version of the program wrote is read by this one.
 
-use akamu_proto::{AccountId, CertificateId, OrderId, OrderStatus};
+use akamu_proto::{AccountId, CertificateId, ChallengeType, OrderId, OrderStatus};
 use akamu_store::{Expired, OpenError};
 
 use crate::database::{NOW, Place, Raw, hex};
@@ -57,6 +57,8 @@ fn fill(raw: &mut Raw) {
              INSERT INTO authorizations
                 (id, account_id, identifier_kind, identifier_value, status, expires_at, created_at)
                 VALUES ({id}, {ACCOUNT}, 'dns', '{number}.example', 'valid', {later}, {past});
+             INSERT INTO challenges (authorization_id, challenge_type, account_id, position, status, attempt, reported_at, report)
+                VALUES ({id}, 'http-01', {ACCOUNT}, 0, 'valid', 1, {past}, {der});
              INSERT INTO order_authorizations (order_id, position, authorization_id) VALUES ({id}, 0, {id});
              INSERT INTO certificates (id, account_id, order_id, serial, der, chain_pem, not_before, not_after,
                 revoked_at, revocation_reason)
@@ -75,6 +77,8 @@ async fn certificates_are_as_they_were(place: Place) {
         let id = CertificateId::from_octets([number + 10; 16]);
         let order = store.order(account, OrderId::from_octets([number; 16]), NOW).await.unwrap().unwrap();
         assert_eq!((order.status, order.certificate), (OrderStatus::Valid, Some(id)));
+        let report = store.validation_report(order.authorizations[0], &ChallengeType::HTTP_01).await.unwrap().unwrap();
+        assert_eq!(report.octets, b"leaf");
         let certificate = store.certificate(account, id).await.unwrap().unwrap();
         assert_eq!((certificate.der.as_slice(), certificate.issuers_pem.as_str()), (&b"leaf"[..], issuers));
         assert_eq!((certificate.revoked_at, certificate.not_after), (revoked_at, NOW.plus(DAY)));

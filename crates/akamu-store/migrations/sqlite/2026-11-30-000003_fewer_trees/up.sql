@@ -13,6 +13,38 @@ INSERT INTO new_accounts (id, status, jwk, thumbprint, contact, terms_agreed, cr
 DROP TABLE accounts;
 ALTER TABLE new_accounts RENAME TO accounts;
 
+-- With a rowid: where rows of a table without are longer than a quarter of a page, as those with a report are, SQLite reads
+-- each of them whole, from pages of their own, to compare it with what it looks for.
+CREATE TABLE new_challenges (
+    authorization_id BLOB NOT NULL REFERENCES authorizations (id),
+    challenge_type TEXT NOT NULL,
+    account_id BIGINT NOT NULL,
+    position SMALLINT NOT NULL,
+    token TEXT,
+    status TEXT NOT NULL,
+    key_auth TEXT,
+    attempt SMALLINT NOT NULL,
+    lease_token BLOB,
+    lease_owner BLOB,
+    lease_expires_at BIGINT,
+    validated_at BIGINT,
+    error TEXT,
+    -- Of the last attempt that came to an end. Last, so that who reads a challenge does not read it.
+    reported_at BIGINT,
+    report BLOB,
+    PRIMARY KEY (authorization_id, challenge_type)
+);
+INSERT INTO new_challenges
+    (authorization_id, challenge_type, account_id, position, token, status, key_auth, attempt, lease_token, lease_owner,
+        lease_expires_at, validated_at, error, reported_at, report)
+    SELECT authorization_id, challenge_type, account_id, position, token, status, key_auth, attempt, lease_token,
+        lease_owner, lease_expires_at, validated_at, error, reported_at, report
+    FROM challenges ORDER BY authorization_id, challenge_type;
+DROP TABLE challenges;
+ALTER TABLE new_challenges RENAME TO challenges;
+CREATE UNIQUE INDEX challenges_processing
+    ON challenges (account_id, authorization_id) WHERE status = 'processing';
+
 -- By its identifier only an authorization is looked for that is valid.
 DROP INDEX authorizations_of_identifier;
 CREATE INDEX authorizations_of_identifier
