@@ -47,7 +47,7 @@ impl RevocationList {
     pub(crate) async fn current(&self, clock: &dyn Clock) -> Option<Current> {
         let mut current = self.current.subscribe();
         tokio::select! {
-            // Our own sender is not dropped while we are borrowed.
+            // It does not close: the sender is ours.
             there_is = current.wait_for(Option::is_some) => there_is.ok()?.clone(),
             () = clock.sleep(FIRST) => None,
         }
@@ -83,7 +83,7 @@ pub(crate) enum Occasion {
 }
 
 /// Makes a CRL where there is none from before this start that is still good: the occasion for the next. The one from
-/// before is read afterwards; with 100,000 entries that takes as long as half of a start.
+/// before is read afterwards; with 100,000 entries that takes as long as half of a start does.
 pub(crate) async fn begin(app: &App) -> Outcome<Occasion> {
     if app.store.crl_next_update().await?.is_some_and(|it| it > app.clock.now()) {
         return Ok(Occasion::Start);

@@ -58,7 +58,7 @@ struct Word {
 pub(crate) fn run(connection: &mut AnyConnection, now: Timestamp) -> Result<(), OpenError> {
     match connection {
         AnyConnection::Sqlite(it) => {
-            // SQLite changes a table by making another one in its place, and would remove what refers to the first.
+            // SQLite changes a table by making another one in its place. It would not drop one that rows refer to.
             it.batch_execute("PRAGMA foreign_keys = OFF")?;
             let outcome = it.immediate_transaction(|it| {
                 if pending_of(it, &SQLITE)? > 0 {
@@ -79,9 +79,9 @@ fn assert_references(connection: &mut SqliteConnection) -> Result<(), OpenError>
     let lost = "SELECT parent AS text FROM pragma_foreign_key_check LIMIT 1";
     match diesel::sql_query(lost).get_result::<Word>(connection).optional()? {
         None => Ok(()),
-        Some(Word { text }) => {
-            Err(OpenError::Migration { reason: format!("rows refer to rows of {text} that are gone") })
-        }
+        Some(Word { text }) => Err(OpenError::Migration {
+            reason: format!("rows refer to rows of {text} that are gone; PRAGMA foreign_key_check lists them"),
+        }),
     }
 }
 

@@ -1,11 +1,10 @@
 //! Certificates (RFC 8555 §7.4.2).
 
+use akamu_ca::certificate_pem;
 use akamu_store::Certificate;
 use axum::response::{IntoResponse as _, Response};
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
-
-use akamu_ca::certificate_pem;
 
 use crate::authenticated::{ByOwner, PostAsGet};
 
