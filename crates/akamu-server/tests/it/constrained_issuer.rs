@@ -59,6 +59,8 @@ async fn an_order_that_is_older_than_the_issuer_is_refused_when_it_is_finalized(
     let done = ready_order(&server, &client, &["done.secret.test"], "http-01").await.json();
     let done_csr = json!({ "csr": csr(&["done.secret.test"]) });
     let certificate = client.post(done["finalize"].as_str().unwrap(), &done_csr).await.expect(200).json();
+    let download = certificate["certificate"].as_str().unwrap();
+    let sent = client.post_as_get(download).await.expect(200).body;
     let order = ready_order(&server, &client, &["old.secret.test"], "http-01").await;
     let (url, order) = (order.header("location").to_owned(), order.json());
     let place = server.shut_down().await;
@@ -75,4 +77,5 @@ async fn an_order_that_is_older_than_the_issuer_is_refused_when_it_is_finalized(
     // What has been issued stays issued.
     let again = client.post(done["finalize"].as_str().unwrap(), &done_csr).await.expect(200).json();
     assert_eq!(again, certificate);
+    assert!(client.post_as_get(download).await.expect(200).body == sent, "with the issuers that signed it");
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use akamu_proto::RevocationReason;
+use akamu_proto::{CertificateId, RevocationReason};
 use akamu_store::{CrlCheck, Revocations, Revoked, RevokedCertificate, StoredCrl};
 
 use crate::database::{NOW, on_both_databases};
-use crate::scene::{DAY, account, issued};
+use crate::scene::{DAY, ISSUERS, account, certificate_under, finalize, issued, new_issuance, ready_order, started};
 
 on_both_databases! {
     async fn a_certificate_is_its_accounts(database) {
@@ -36,6 +36,25 @@ on_both_databases! {
         let entry = RevokedCertificate { serial: serial.to_vec(), revoked_at: NOW, reason };
         let revocations = Revocations { certificates: vec![entry], count: 1 };
         assert_eq!(store.revocations(NOW).await.unwrap(), revocations);
+    }
+
+    async fn a_chain_is_kept_once_and_each_certificate_has_its_own(database) {
+        let store = &database.store;
+        let owner = account(store).await;
+        let (first, _) = issued(store, owner, "a.example").await;
+        let (second, _) = issued(store, owner, "b.example").await;
+        assert_eq!(database.raw().number("SELECT count(*) AS number FROM chains"), 1);
+        // As after the server has been given another issuer.
+        let chain = store.chain_record("other issuers").await.unwrap();
+        assert_eq!(store.chain_record("other issuers").await.unwrap(), chain);
+        let order = ready_order(store, owner, &["c.example"]).await;
+        let lease = started(finalize(store, &order, new_issuance(1)).await);
+        let (third, certificate) = (lease.subject().serial, certificate_under(chain, &lease));
+        store.issuance_record(lease, certificate, NOW).await.unwrap();
+        for (serial, issuers) in [(first, ISSUERS), (second, ISSUERS), (third, "other issuers")] {
+            let id = CertificateId::from_octets(serial);
+            assert_eq!(store.certificate(owner, id).await.unwrap().unwrap().issuers_pem, issuers);
+        }
     }
 
     async fn an_expired_certificate_stays_for_one_more_crl(database) {
