@@ -8,6 +8,7 @@ mod patience;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use rustls::pki_types::CertificateDer;
@@ -21,6 +22,23 @@ pub(crate) use self::connection::{Answer, is_problem};
 pub(crate) use self::order::{Challenge, Order, csr};
 pub(crate) use self::patience::Patience;
 use crate::failure::{Context, Failure};
+
+/// A POST that was answered.
+#[derive(Debug, Clone)]
+struct Sent {
+    url: String,
+    body: String,
+    answered_at: Instant,
+}
+
+/// What became of a request that was sent once more, octet for octet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Replayed {
+    /// Whether its nonce was refused.
+    pub(crate) is_refused: bool,
+    /// When it was answered at first.
+    pub(crate) answered_at: Instant,
+}
 
 /// Where the server has what (RFC 8555 §7.1.1).
 #[derive(Debug, Clone)]
@@ -40,8 +58,9 @@ pub(crate) struct Client {
     nonce: Option<String>,
     /// Whether and how a request that fails is tried again.
     patience: Option<Arc<Patience>>,
-    /// The URL and body of the last POST that was answered.
-    last: Option<(String, String)>,
+    last: Option<Sent>,
+    /// The last one that changed something: no POST-as-GET, nor what an earlier try may have done already.
+    last_change: Option<Sent>,
 }
 
 impl Directory {
@@ -103,7 +122,15 @@ impl Client {
     async fn registering(directory: &Directory, patience: Option<Arc<Patience>>) -> Result<Self, Failure> {
         let connection = Connection::to(&directory.new_account, &directory.tls)?;
         let account = Account::generate()?;
-        let mut client = Self { connection, directory: directory.clone(), account, nonce: None, patience, last: None };
+        let mut client = Self {
+            connection,
+            directory: directory.clone(),
+            account,
+            nonce: None,
+            patience,
+            last: None,
+            last_change: None,
+        };
         let url = directory.new_account.clone();
         let answer = client.post(&url, Some(&json!({ "termsOfServiceAgreed": true }))).await?;
         // 200 where an earlier try made the account, and its answer was lost.
@@ -121,6 +148,7 @@ impl Client {
             nonce: None,
             patience: self.patience.clone(),
             last: None,
+            last_change: None,
         })
     }
 
@@ -151,14 +179,17 @@ impl Client {
     pub(crate) async fn post(&mut self, url: &str, payload: Option<&Value>) -> Result<Answer, Failure> {
         let Some(patience) = self.patience.clone() else { return self.try_post(url, payload).await };
         let mut trying = patience.begin();
+        let mut is_first = true;
         loop {
             if patience.connects_anew {
                 self.connection.close();
             }
             let answer = self.try_post(url, payload).await;
+            self.last_change = self.last_change.take().filter(|_| is_first || payload.is_none());
             if let Some(answer) = trying.judge(url, answer).await? {
                 return Ok(answer);
             }
+            is_first = false;
         }
     }
 
@@ -171,19 +202,34 @@ impl Client {
             let answer = self.connection.post(url, body.clone()).await?;
             self.nonce = answer.nonce();
             if is_last || !is_problem(&answer, "badNonce") {
-                self.last = Some((url.to_owned(), body));
+                let sent = Sent { url: url.to_owned(), body, answered_at: Instant::now() };
+                if !payload.is_empty() {
+                    self.last_change = Some(sent.clone());
+                }
+                self.last = Some(sent);
                 return Ok(answer);
             }
         }
         unreachable!("the last try returns")
     }
 
-    /// Sends the last answered request once more, octet for octet: whether its nonce was refused. `None`: nobody says.
-    pub(crate) async fn replay(&mut self) -> Option<bool> {
-        let (url, body) = self.last.clone()?;
+    /// Sends the last answered request once more. `None`: nobody says.
+    pub(crate) async fn replay(&mut self) -> Option<Replayed> {
+        let last = self.last.clone()?;
+        self.send_again(last).await
+    }
+
+    /// The same of the last one that changed something.
+    pub(crate) async fn replay_change(&mut self) -> Option<Replayed> {
+        let last = self.last_change.clone()?;
+        self.send_again(last).await
+    }
+
+    async fn send_again(&mut self, Sent { url, body, answered_at }: Sent) -> Option<Replayed> {
         self.connection.close();
         let answer = self.connection.post(&url, body).await.ok()?;
-        if answer.status.is_server_error() { None } else { Some(is_problem(&answer, "badNonce")) }
+        (!answer.status.is_server_error())
+            .then(|| Replayed { is_refused: is_problem(&answer, "badNonce"), answered_at })
     }
 
     async fn nonce(&mut self) -> Result<String, Failure> {

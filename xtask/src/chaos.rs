@@ -132,6 +132,7 @@ fn run_on(
         Ok::<_, Failure>(Traffic::start(CLIENTS, &directory, &patience, &responder))
     })?;
     let mut faults = Faults::new(replicas, pair.as_mut(), fastrand::Rng::with_seed(seed));
+    let mut crashes = Vec::new();
     for round in 1..=args.rounds {
         let refused = patience.unavailable.load(Ordering::Relaxed);
         let what = faults.next(round)?;
@@ -139,9 +140,10 @@ fn run_on(
             wrong.push(format!("{database}: {what}, and no request was answered 503"));
         }
         println!("chaos: {database}: {round}: {what}");
+        crashes.extend(what.crash);
     }
     let last_fault = Instant::now();
-    let outcome = runtime.block_on(traffic.finish());
+    let outcome = runtime.block_on(traffic.finish(&crashes));
     println!("chaos: {database}: all orders were over {:.1} s later", last_fault.elapsed().as_secs_f64());
     let counts = faults.stop()?;
     let state = State::read(&places, pair.as_ref().map(Pair::primary))?;

@@ -125,7 +125,7 @@ pub(crate) fn run(args: &FullDiskArgs) -> Result<(), Failure> {
         }
         slowest = slowest.max(room.elapsed());
     }
-    let outcome = runtime.block_on(traffic.finish());
+    let outcome = runtime.block_on(traffic.finish(&[]));
     server.stop()?;
     let state = State::read(std::slice::from_ref(&place), None)?;
     let problems = outcome.wrong.iter().cloned().chain(state.wrong()).chain(patience.errors());

@@ -187,7 +187,7 @@ impl Cutter<'_> {
             disk = self.disk(&place)?;
             server = self.start(&place, binary).context(|| format!("after cut {round} under traffic"))?;
         }
-        let outcome = runtime.block_on(traffic.finish());
+        let outcome = runtime.block_on(traffic.finish(&[]));
         server.stop()?;
         let state = State::read(std::slice::from_ref(&place), None)?;
         let problems = outcome.wrong.iter().cloned().chain(state.wrong()).chain(patience.errors());

@@ -2,9 +2,10 @@
 //! or is away for a while or for long.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
@@ -44,6 +45,8 @@ pub(super) struct Counts {
 pub(super) struct Happened {
     told: String,
     pub(super) is_long_outage: bool,
+    /// When the database crashed, and when it was back.
+    pub(super) crash: Option<RangeInclusive<Instant>>,
 }
 
 impl fmt::Display for Happened {
@@ -113,15 +116,18 @@ impl<'a> Faults<'a> {
         let kind = self.random.u32(..10);
         let counts = &mut self.counts;
         let mut is_long_outage = false;
+        let begun = Instant::now();
+        let mut has_crashed = false;
         let told = match (&mut self.pair, round % TEN, kind) {
             (Some(pair), 1, _) => {
                 counts.fail_overs += 1;
+                has_crashed = true;
                 pair.fail_over(away)?;
                 format!("the database crashes, and {} ms later its standby takes over", away.as_millis())
             }
             (Some(pair), 0, _) => {
                 counts.outages += 1;
-                is_long_outage = true;
+                (is_long_outage, has_crashed) = (true, true);
                 let away = LONG + away;
                 pair.primary().crash()?;
                 sleep(away);
@@ -135,6 +141,7 @@ impl<'a> Faults<'a> {
             }
             (Some(pair), _, 1) => {
                 counts.of_database += 1;
+                has_crashed = true;
                 pair.primary().crash()?;
                 sleep(away * 3);
                 pair.primary().start_again()?;
@@ -154,7 +161,7 @@ impl<'a> Faults<'a> {
                 format!("kill -9, and the replica is away for {} ms", away.as_millis())
             }
         };
-        Ok(Happened { told, is_long_outage })
+        Ok(Happened { told, is_long_outage, crash: has_crashed.then(|| begun..=Instant::now()) })
     }
 
     /// Stops the replicas, each of which must end with success, and says how many faults of each kind there were.

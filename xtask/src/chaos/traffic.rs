@@ -1,6 +1,7 @@
 //! Clients that issue one certificate after the other, note what was acknowledged, and look for it again in the end.
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::PATIENCE;
-use crate::acme::{Challenge, Client, Directory, Patience, csr};
+use crate::acme::{Challenge, Client, Directory, Patience, Replayed, csr};
 use crate::failure::{Context, Failure};
 use crate::name_server::ZONE;
 use crate::responder::Responder;
@@ -29,6 +30,8 @@ pub(crate) struct Outcome {
     pub(crate) lost: u64,
     pub(crate) twice: u64,
     pub(crate) replays_refused: u64,
+    /// Reads that were answered a second time, with one nonce: from the first answer to the second.
+    taken_reads: Vec<RangeInclusive<Instant>>,
     pub(crate) slowest: Duration,
     pub(crate) wrong: Vec<String>,
     chains: Vec<String>,
@@ -59,8 +62,9 @@ impl Traffic {
         Self { is_over, clients: tasks }
     }
 
-    /// Lets each client end its order and look for all that was acknowledged.
-    pub(crate) async fn finish(self) -> Outcome {
+    /// Lets each client end its order and look for all that was acknowledged. Across a crash of the database a read's nonce
+    /// may be taken twice, and nothing else's.
+    pub(crate) async fn finish(self, crashes: &[RangeInclusive<Instant>]) -> Outcome {
         self.is_over.store(true, Ordering::Relaxed);
         let mut all = Outcome::default();
         for one in self.clients.join_all().await {
@@ -68,9 +72,17 @@ impl Traffic {
             all.lost += one.lost;
             all.twice += one.twice;
             all.replays_refused += one.replays_refused;
+            all.taken_reads.extend(one.taken_reads);
             all.slowest = all.slowest.max(one.slowest);
             all.wrong.extend(one.wrong);
             all.chains.extend(one.chains);
+        }
+        let is_across = |read: &RangeInclusive<Instant>| {
+            crashes.iter().any(|crash| read.start() <= crash.end() && crash.start() <= read.end())
+        };
+        for _ in all.taken_reads.iter().filter(|it| !is_across(it)) {
+            all.twice += 1;
+            all.wrong.push("a read's nonce was taken twice".to_owned());
         }
         let distinct = all.chains.iter().collect::<HashSet<_>>().len();
         all.twice += u64::try_from(all.chains.len() - distinct).unwrap_or(u64::MAX);
@@ -110,11 +122,18 @@ async fn issue(
             outcome.wrong.push(format!("{} took {:.0} s", order.url, begun.elapsed().as_secs_f64()));
         }
         // The nonce of an answered request is used up, whichever replica is asked.
-        match client.replay().await {
-            Some(true) => outcome.replays_refused += 1,
-            Some(false) => {
+        match client.replay_change().await {
+            Some(Replayed { is_refused: true, .. }) => outcome.replays_refused += 1,
+            Some(Replayed { is_refused: false, .. }) => {
                 outcome.twice += 1;
-                outcome.wrong.push(format!("client {number}: a nonce was taken twice"));
+                outcome.wrong.push(format!("client {number}: a change's nonce was taken twice"));
+            }
+            None => {}
+        }
+        match client.replay().await {
+            Some(Replayed { is_refused: true, .. }) => outcome.replays_refused += 1,
+            Some(Replayed { is_refused: false, answered_at }) => {
+                outcome.taken_reads.push(answered_at..=Instant::now());
             }
             None => {}
         }
@@ -154,4 +173,21 @@ async fn look_again(
         outcome.chains.push(chain);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_read_is_taken_twice_across_a_crash_alone() {
+        let begun = Instant::now();
+        let between = |from: u64, to: u64| begun + Duration::from_secs(from)..=begun + Duration::from_secs(to);
+        let taken_reads = vec![between(0, 1), between(1, 2), between(3, 3), between(4, 6), between(7, 8)];
+        let mut clients = JoinSet::new();
+        clients.spawn(async { Outcome { taken_reads, ..Outcome::default() } });
+        let traffic = Traffic { is_over: Arc::default(), clients };
+        let outcome = traffic.finish(&[between(2, 5)]).await;
+        assert_eq!((outcome.twice, outcome.wrong.len()), (2, 2));
+    }
 }
