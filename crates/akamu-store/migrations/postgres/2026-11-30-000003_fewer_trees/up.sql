@@ -15,7 +15,7 @@ INSERT INTO chains (id, pem)
         SELECT DISTINCT substr(chain_pem, strpos(chain_pem, '-----END CERTIFICATE-----') + 26) AS pem FROM certificates
     ) AS before;
 
--- A certificate outlives its order. That has its serial number before anything is signed: it is its only one.
+-- A certificate outlives its order, of which it is the only one. The order has its serial number before anything is signed.
 ALTER TABLE certificates RENAME TO old_certificates;
 CREATE TABLE certificates (
     serial BYTEA NOT NULL,
@@ -35,7 +35,7 @@ INSERT INTO certificates
     FROM old_certificates
     JOIN chains ON pem = substr(chain_pem, strpos(chain_pem, '-----END CERTIFICATE-----') + 26);
 DROP TABLE old_certificates;
-ALTER TABLE certificates ADD PRIMARY KEY (serial);
+ALTER TABLE certificates ADD PRIMARY KEY (serial), ADD UNIQUE (order_id);
 CREATE INDEX certificates_by_expiry ON certificates (not_after, serial);
 CREATE INDEX certificates_revoked ON certificates (not_after) WHERE revoked_at IS NOT NULL;
 ALTER TABLE orders DROP COLUMN certificate_id;

@@ -60,11 +60,11 @@ INSERT INTO chains (id, pem)
     SELECT CAST('before ' || row_number() OVER (ORDER BY pem) AS BLOB), pem
     FROM (SELECT DISTINCT substr(chain_pem, instr(chain_pem, '-----END CERTIFICATE-----') + 26) AS pem FROM certificates);
 
--- A certificate outlives its order. That has its serial number before anything is signed: it is its only one.
+-- A certificate outlives its order, of which it is the only one. The order has its serial number before anything is signed.
 CREATE TABLE new_certificates (
     serial BLOB NOT NULL PRIMARY KEY,
     account_id BIGINT NOT NULL REFERENCES accounts (id),
-    order_id BLOB NOT NULL,
+    order_id BLOB NOT NULL UNIQUE,
     der BLOB NOT NULL,
     -- One of chains, of which none is ever removed.
     chain BLOB NOT NULL,
