@@ -191,7 +191,7 @@ impl Embedded {
     /// The writer's connection is the last one, which leaves no log behind.
     pub(crate) async fn close(&self) {
         self.readers.close().await;
-        self.writer.close().await;
+        self.writer.close();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;

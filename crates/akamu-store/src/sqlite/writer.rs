@@ -7,12 +7,16 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, Sender};
 use diesel::RunQueryDsl as _;
 use diesel::connection::SimpleConnection as _;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_query;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::connection::{AnyConnection, DbResult, kept, on};
 use crate::error::StoreError;
@@ -23,6 +27,11 @@ use crate::sqlite::establish;
 const GROUP: usize = 128;
 /// How often the other threads are let run before a group is committed that nothing more waits for.
 const YIELDS: usize = 4;
+/// A group waits for as many operations as the one before it had, for each of these an eighth of that one's commit: the
+/// more are expected, the more it saves. (docs/src/decisions/a-group-waits-for-the-one-before.md)
+const WAIT_SHARE: u32 = 8;
+/// What it waits at most: that commit may have met a disk that stood still.
+const LONGEST_WAIT: Duration = Duration::from_millis(10);
 /// Operations that may wait before callers are held back.
 const QUEUE: usize = 4_096;
 /// The name under which the observer hears of commits: they are where the disk is waited for.
@@ -30,13 +39,10 @@ const COMMIT: &str = "commit";
 
 /// The way to the writer thread.
 pub(super) struct Writer {
-    queue: mpsc::Sender<Message>,
+    queue: Mutex<Option<Sender<Box<dyn Work>>>>,
+    /// For what waits in the queue or runs.
+    places: Semaphore,
     observer: Observer,
-}
-
-enum Message {
-    Work(Box<dyn Work>),
-    Close,
 }
 
 impl Writer {
@@ -45,11 +51,11 @@ impl Writer {
         connection: AnyConnection,
         path: PathBuf,
         observer: Observer,
-    ) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
-        let (queue, waiting) = mpsc::channel(QUEUE);
-        let state = State { connection: Some(connection), path, observer: observer.clone() };
-        let thread = std::thread::Builder::new().name("akamu-writer".to_owned()).spawn(move || state.work(waiting))?;
-        Ok((Self { queue, observer }, thread))
+    ) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let (queue, waiting) = crossbeam_channel::unbounded();
+        let state = State { connection: Some(connection), path, observer: observer.clone(), last: Group::default() };
+        let thread = thread::Builder::new().name("akamu-writer".to_owned()).spawn(move || state.work(&waiting))?;
+        Ok((Self { queue: Mutex::new(Some(queue)), places: Semaphore::new(QUEUE), observer }, thread))
     }
 
     /// Hands an operation over, waiting where too many wait already, and returns what was committed of it.
@@ -58,16 +64,22 @@ impl Writer {
         T: Send + 'static,
         F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
     {
+        let _place = self.places.acquire().await.map_err(|_| StoreError::Closed)?;
         let (reply, answer) = oneshot::channel();
         let task = Box::new(Task { name, operation, observer: self.observer.clone(), outcome: None, reply });
-        self.queue.send(Message::Work(task)).await.map_err(|_| StoreError::Closed)?;
+        self.send(task)?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
+    /// The queue has no end of its own, so nothing waits here.
+    fn send(&self, work: Box<dyn Work>) -> Result<(), StoreError> {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.as_ref().and_then(|it| it.send(work).ok()).ok_or(StoreError::Closed)
+    }
+
     /// Tells the thread to end after what waits now.
-    pub(super) async fn close(&self) {
-        // An error says that it has ended already.
-        let _ = self.queue.send(Message::Close).await;
+    pub(super) fn close(&self) {
+        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
@@ -173,71 +185,52 @@ fn commit(connection: &mut AnyConnection) -> DbResult<()> {
     on!(connection, |it| kept!(sql_query("COMMIT")).execute(it)).map(drop)
 }
 
-/// Operations that wait to be run.
-struct Queue {
-    waiting: mpsc::Receiver<Message>,
-    is_open: bool,
+/// The group that was committed last: how many it had, and how long its commit took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Group {
+    operations: usize,
+    commit: Duration,
 }
 
-impl Queue {
-    /// Waits for an operation; `None` ends the thread.
-    fn wait(&mut self) -> Option<Box<dyn Work>> {
-        if !self.is_open {
-            return None;
-        }
-        let message = self.waiting.blocking_recv();
-        self.take(message)
+impl Group {
+    /// Until when the next group, which was begun then and of which so many operations have run, waits for more: clients
+    /// who came together come together again. `None` where as many have come, so that who comes alone never waits.
+    fn wait(self, operations: usize, begun: Instant) -> Option<Instant> {
+        let all = u32::try_from(self.operations).unwrap_or(u32::MAX);
+        (operations < self.operations).then(|| begun + (self.commit.saturating_mul(all) / WAIT_SHARE).min(LONGEST_WAIT))
     }
+}
 
-    /// An operation that waits already, or that a thread brings which a busy machine has kept from running: it shares the
-    /// fsync. On an idle one there is none, and that is known at once.
-    fn next(&mut self) -> Option<Box<dyn Work>> {
-        self.waiting().or_else(|| {
-            (0..YIELDS).find_map(|_| {
-                std::thread::yield_now();
-                self.waiting()
-            })
+/// An operation that waits already, or that a thread brings which a busy machine has kept from running, or that comes
+/// before `until`: it shares the fsync. On an idle machine the second is known at once not to be there.
+fn next(waiting: &Receiver<Box<dyn Work>>, until: Option<Instant>) -> Option<Box<dyn Work>> {
+    let brought = || {
+        (0..YIELDS).find_map(|_| {
+            thread::yield_now();
+            waiting.try_recv().ok()
         })
-    }
-
-    /// An operation that waits already.
-    fn waiting(&mut self) -> Option<Box<dyn Work>> {
-        if !self.is_open {
-            return None;
-        }
-        let message = self.waiting.try_recv().ok()?;
-        self.take(Some(message))
-    }
-
-    fn take(&mut self, message: Option<Message>) -> Option<Box<dyn Work>> {
-        match message {
-            Some(Message::Work(work)) => Some(work),
-            Some(Message::Close) | None => {
-                self.is_open = false;
-                None
-            }
-        }
-    }
+    };
+    let coming = || until.and_then(|until| waiting.recv_deadline(until).ok());
+    waiting.try_recv().ok().or_else(brought).or_else(coming)
 }
 
 struct State {
     connection: Option<AnyConnection>,
     path: PathBuf,
     observer: Observer,
+    last: Group,
 }
 
 impl State {
-    fn work(mut self, waiting: mpsc::Receiver<Message>) {
-        let mut queue = Queue { waiting, is_open: true };
-        while let Some(first) = queue.wait() {
-            self.commit(vec![first], &mut queue);
+    fn work(mut self, waiting: &Receiver<Box<dyn Work>>) {
+        while let Ok(first) = waiting.recv() {
+            self.commit(vec![first], waiting);
         }
-        // Dropping the queue answers Closed to what came too late.
     }
 
     /// Commits an operation together with those that wait by the time that the others of the group have run.
-    fn commit(&mut self, mut group: Vec<Box<dyn Work>>, queue: &mut Queue) {
-        let Err(Ended { ran, cause: error }) = self.together(&mut group, queue) else {
+    fn commit(&mut self, mut group: Vec<Box<dyn Work>>, waiting: &Receiver<Box<dyn Work>>) {
+        let Err(Ended { ran, cause: error }) = self.together(&mut group, waiting) else {
             return group.into_iter().for_each(Work::reply);
         };
         let undo = |connection: &mut AnyConnection| connection.batch_execute("ROLLBACK").is_ok();
@@ -262,10 +255,12 @@ impl State {
         self.connection.as_mut().ok_or(DieselError::BrokenTransactionManager)
     }
 
-    fn together(&mut self, group: &mut Vec<Box<dyn Work>>, queue: &mut Queue) -> Result<(), Ended> {
+    fn together(&mut self, group: &mut Vec<Box<dyn Work>>, waiting: &Receiver<Box<dyn Work>>) -> Result<(), Ended> {
         let observer = self.observer.clone();
+        let last = self.last;
         let connection = self.connection()?;
         begin(connection)?;
+        let start = Instant::now();
         let mut begun = 0;
         while let Some(work) = group.get_mut(begun) {
             let ran = work.run(connection);
@@ -274,10 +269,13 @@ impl State {
             }
             begun += 1;
             if begun == group.len() && begun < GROUP {
-                group.extend(queue.next());
+                group.extend(next(waiting, last.wait(begun, start)));
             }
         }
-        Ok(observer.timed(COMMIT, || commit(connection))?)
+        let committing = Instant::now();
+        observer.timed(COMMIT, || commit(connection))?;
+        self.last = Group { operations: begun, commit: committing.elapsed() };
+        Ok(())
     }
 
     /// Whether it was done; its caller is told either way, and logs what failed.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc as blocking;
 
+use crossbeam_channel::TrySendError;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use tokio::task::JoinHandle;
@@ -213,17 +214,46 @@ async fn closing_commits_what_waits() {
     let mut bench = Bench::new();
     let (release, gate) = bench.gate().await;
     let waiting = bench.insert(1).await;
-    let closing = tokio::spawn({
-        let writer = bench.writer.clone();
-        async move { writer.close().await }
-    });
-    tokio::task::yield_now().await;
+    bench.writer.close();
     let too_late = bench.insert(2).await;
     release.send(()).unwrap();
     for answer in [gate, waiting] {
         answer.await.unwrap().unwrap();
     }
-    closing.await.unwrap();
     assert!(matches!(too_late.await.unwrap(), Err(StoreError::Closed)));
     assert_eq!(bench.numbers(), [1]);
+}
+
+#[test]
+fn a_group_waits_for_as_many_as_there_were_before_and_never_long() {
+    let begun = Instant::now();
+    let before = |operations, micros| Group { operations, commit: Duration::from_micros(micros) };
+    let waits = |before: Group, operations| before.wait(operations, begun).map(|until| (until - begun).as_micros());
+    assert_eq!(waits(Group::default(), 1), None, "the first");
+    assert_eq!(waits(before(1, 200), 1), None, "one after the other");
+    assert_eq!(waits(before(4, 200), 3), Some(100));
+    assert_eq!(waits(before(16, 200), 3), Some(400), "more are expected");
+    assert_eq!(waits(before(4, 200), 4), None, "as many have come");
+    assert_eq!(waits(before(5, 3_000_000), 1), Some(10_000), "the disk stood still");
+}
+
+#[test]
+fn who_comes_in_time_joins_the_group() {
+    // Takes nothing but what somebody waits for.
+    let (queue, waiting) = crossbeam_channel::bounded(0);
+    assert!(next(&waiting, None).is_none());
+    let (reply, _answer) = oneshot::channel();
+    let operation = |_: &mut AnyConnection| Ok(());
+    let task = Task { name: "test", operation, observer: Observer::default(), outcome: None, reply };
+    let coming = thread::spawn(move || {
+        let mut task: Box<dyn Work> = Box::new(task);
+        while let Err(TrySendError::Full(it)) = queue.try_send(task) {
+            task = it;
+            thread::yield_now();
+        }
+    });
+    let in_a_minute = Some(Instant::now() + Duration::from_secs(60));
+    assert!(next(&waiting, in_a_minute).is_some());
+    coming.join().unwrap();
+    assert!(next(&waiting, in_a_minute).is_none(), "nobody can come any more");
 }
