@@ -103,6 +103,20 @@ pub(crate) fn read(
     rows.first().map(account).transpose()
 }
 
+/// The account that an object's row belongs to: read beside it, or known before, or to be read now.
+pub(crate) fn owner(
+    connection: &mut AnyConnection,
+    beside: Option<&Row>,
+    known: Option<&Account>,
+    id: AccountId,
+) -> DbResult<Account> {
+    match (beside, known.filter(|it| it.id == id)) {
+        (Some(row), _) => account(row),
+        (None, Some(known)) => Ok(known.clone()),
+        (None, None) => by_id(connection, id)?.ok_or_else(|| corrupt("account_id")),
+    }
+}
+
 fn by_thumbprint(connection: &mut AnyConnection, thumbprint: &Thumbprint) -> DbResult<Option<Account>> {
     let row = accounts::table.filter(accounts::thumbprint.eq(thumbprint.as_str().to_owned())).select(COLUMNS);
     on!(connection, |it| row.first::<Row>(it)).optional()?.as_ref().map(account).transpose()
@@ -208,7 +222,7 @@ impl Store {
         contact: Vec<String>,
         _: Timestamp,
     ) -> Result<Option<Account>, StoreError> {
-        self.write("account_update_contact", move |connection| {
+        self.write_account("account_update_contact", id, move |connection| {
             let contact = contact_text(&contact);
             let update = diesel::update(accounts::table.find(id.as_i64()))
                 .filter(accounts::status.eq(AccountStatus::Valid.as_str()))
@@ -226,7 +240,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn account_deactivate(&self, id: AccountId, _: Timestamp) -> Result<Option<Account>, StoreError> {
-        self.write("account_deactivate", move |connection| {
+        self.write_account("account_deactivate", id, move |connection| {
             let update = diesel::update(accounts::table.find(id.as_i64()))
                 .filter(accounts::status.eq(AccountStatus::Valid.as_str()))
                 .set(accounts::status.eq(AccountStatus::Deactivated.as_str()));
@@ -251,7 +265,7 @@ impl Store {
         let (old, new_jwk, new) = (old.clone(), new_jwk.to_owned(), new.clone());
         let for_loser = new.clone();
         let changed = self
-            .write("account_change_key", move |connection| {
+            .write_account("account_change_key", id, move |connection| {
                 match by_thumbprint(connection, &new)? {
                     // Ours: the answer to an earlier run was lost.
                     Some(found) if found.id == id && old != new => return Ok(KeyChanged::Changed(found)),

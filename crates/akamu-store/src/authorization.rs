@@ -12,9 +12,9 @@ use crate::account;
 use crate::account::Account;
 use crate::connection::{AnyConnection, DbResult, Valid, corrupt, kept, on};
 use crate::error::StoreError;
-use crate::nonce::{Redemption, load_redeeming};
+use crate::nonce::{Redemption, load_with_account};
 use crate::owned::{Owned, Reading};
-use crate::schema::{accounts, authorizations, challenges};
+use crate::schema::{authorizations, challenges};
 use crate::store::Store;
 
 /// An authorization with its challenges.
@@ -125,10 +125,10 @@ impl StoredAuthorization {
     }
 }
 
-/// A challenge's row beside its authorization's and its account's.
+/// A challenge's row beside its authorization's.
 #[derive(Queryable)]
 struct Row {
-    account: account::Row,
+    account: i64,
     identifier_kind: String,
     identifier_value: String,
     status: String,
@@ -155,23 +155,24 @@ fn challenge(row: &Row) -> DbResult<Challenge> {
     })
 }
 
-/// The authorization with this id, whosever and however old, in one statement.
+/// The authorization with this id, whosever and however old.
 pub(crate) fn by_id(connection: &mut AnyConnection, id: AuthorizationId) -> DbResult<Option<StoredAuthorization>> {
-    read(connection, id, &mut Redemption::of(None))
+    read(connection, id, None, &mut Redemption::of(None))
 }
 
-/// As [`by_id`]; `redemption` is done on the way.
+/// As [`by_id`], for who may know the account; `redemption` is done on the way.
 fn read(
     connection: &mut AnyConnection,
     id: AuthorizationId,
+    known: Option<&Account>,
     redemption: &mut Redemption<'_>,
 ) -> DbResult<Option<StoredAuthorization>> {
     let query = challenges::table
-        .inner_join(authorizations::table.inner_join(accounts::table))
+        .inner_join(authorizations::table)
         .filter(challenges::authorization_id.eq(id.as_octets().as_slice()))
         .order(challenges::position);
     let columns = (
-        account::COLUMNS,
+        authorizations::account_id,
         authorizations::identifier_kind,
         authorizations::identifier_value,
         authorizations::status,
@@ -185,9 +186,11 @@ fn read(
         challenges::key_auth,
         challenges::lease_token,
     );
-    let rows: Vec<Row> = load_redeeming!(connection, redemption, query, columns)?;
+    let (owner, rows): (_, Vec<Row>) =
+        load_with_account!(connection, redemption, query, columns, challenges::account_id)?;
     let Some(row) = rows.first() else { return Ok(None) };
-    let account = account::account(&row.account)?;
+    let account = AccountId::from_i64(row.account).ok_or_else(|| corrupt("authorizations.account_id"))?;
+    let account = account::owner(connection, owner.as_ref(), known, account)?;
     let status = match AuthorizationStatus::from_word(&row.status).ok_or_else(|| corrupt("authorizations.status"))? {
         AuthorizationStatus::Pending if account.status != AccountStatus::Valid => AuthorizationStatus::Deactivated,
         status => status,
@@ -220,7 +223,7 @@ impl Owned for Authorization {
     const OPERATION: &'static str = "account_and_authorization";
 
     fn find(reading: &mut Reading<'_>, account: AccountId, id: AuthorizationId) -> DbResult<Option<(Account, Self)>> {
-        let found = read(reading.connection, id, &mut reading.redemption)?;
+        let found = read(reading.connection, id, reading.known.as_ref(), &mut reading.redemption)?;
         Ok(found.filter(|it| it.is_of_account(account, reading.now)).map(|it| (it.account, it.authorization)))
     }
 }

@@ -6,9 +6,9 @@ use diesel::prelude::*;
 use crate::account::Account;
 use crate::connection::{AnyConnection, DbResult, corrupt, kept, on};
 use crate::error::StoreError;
-use crate::nonce::{Redemption, load_redeeming};
+use crate::nonce::{Redemption, load_with_account};
 use crate::owned::{Owned, Reading};
-use crate::schema::{accounts, certificates, chains};
+use crate::schema::{certificates, chains};
 use crate::store::Store;
 use crate::{account, crl};
 
@@ -75,25 +75,26 @@ impl Owned for Certificate {
     const OPERATION: &'static str = "account_and_certificate";
 
     fn find(reading: &mut Reading<'_>, account: AccountId, id: CertificateId) -> DbResult<Option<(Account, Self)>> {
-        read(reading.connection, account, id, &mut reading.redemption)
+        read(reading.connection, account, id, reading.known.as_ref(), &mut reading.redemption)
     }
 }
 
-/// The account and its certificate with this id; `redemption` is done on the way.
+/// The account, where it is not known, and its certificate with this id; `redemption` is done on the way.
 fn read(
     connection: &mut AnyConnection,
     account: AccountId,
     id: CertificateId,
+    known: Option<&Account>,
     redemption: &mut Redemption<'_>,
 ) -> DbResult<Option<(Account, Certificate)>> {
     let query = certificates::table
         .find(id.as_octets().as_slice())
-        .inner_join(accounts::table)
         .inner_join(chains::table)
         .filter(certificates::account_id.eq(account.as_i64()));
-    let rows: Vec<(account::Row, Row)> = load_redeeming!(connection, redemption, query, (account::COLUMNS, COLUMNS))?;
-    let found = rows.into_iter().next();
-    found.map(|(owner, row)| Ok((account::account(&owner)?, certificate(row)?))).transpose()
+    let (owner, rows): (_, Vec<Row>) =
+        load_with_account!(connection, redemption, query, COLUMNS, certificates::account_id)?;
+    let Some(row) = rows.into_iter().next() else { return Ok(None) };
+    Ok(Some((account::owner(connection, owner.as_ref(), known, account)?, certificate(row)?)))
 }
 
 impl Store {
@@ -103,7 +104,7 @@ impl Store {
     /// Where the database fails.
     pub async fn certificate(&self, account: AccountId, id: CertificateId) -> Result<Option<Certificate>, StoreError> {
         self.select("certificate", move |connection| {
-            Ok(read(connection, account, id, &mut Redemption::of(None))?.map(|(_, certificate)| certificate))
+            Ok(read(connection, account, id, None, &mut Redemption::of(None))?.map(|(_, certificate)| certificate))
         })
         .await
     }

@@ -12,6 +12,7 @@ mod error;
 mod housekeeping;
 mod identity;
 mod issuance;
+mod known_accounts;
 mod lease;
 mod migration;
 mod nonce;

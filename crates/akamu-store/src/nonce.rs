@@ -21,7 +21,7 @@ use crate::connection::{AnyConnection, DbResult};
 use crate::error::StoreError;
 use crate::store::Store;
 use redeemed::{Redeemed, is_in_window};
-pub(crate) use redemption::{Redeeming, Redemption, insert, load_redeeming};
+pub(crate) use redemption::{RedeemedRow, Redeeming, Redemption, insert, load_redeeming, load_with_account};
 
 /// Octets of the second of issue, of the id, and of the key's number.
 const ISSUED: usize = 4;

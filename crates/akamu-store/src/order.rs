@@ -17,9 +17,9 @@ use crate::account::Account;
 use crate::authorization::{self, NewAuthorization};
 use crate::connection::{AnyConnection, DbResult, corrupt, on};
 use crate::error::StoreError;
-use crate::nonce::{Redemption, load_redeeming};
+use crate::nonce::{Redemption, load_with_account};
 use crate::owned::{Owned, Reading};
-use crate::schema::{accounts, authorizations, challenges, order_authorizations, orders};
+use crate::schema::{authorizations, challenges, order_authorizations, orders};
 use crate::store::Store;
 
 /// An order.
@@ -78,7 +78,6 @@ pub(crate) struct StoredOrder {
 /// An order's row beside its account's and one of its authorizations'.
 #[derive(Queryable)]
 struct Row {
-    account: account::Row,
     status: String,
     expires_at: i64,
     created_at: i64,
@@ -157,12 +156,12 @@ fn failure(connection: &mut AnyConnection, id: AuthorizationId) -> DbResult<Prob
 
 fn stored_order(
     connection: &mut AnyConnection,
+    account: Account,
     id: OrderId,
     rows: &[Row],
     now: Timestamp,
 ) -> DbResult<Option<StoredOrder>> {
     let Some(row) = rows.first() else { return Ok(None) };
-    let account = account::account(&row.account)?;
     let expires_at = Timestamp::from_unix_micros(row.expires_at);
     let error = row.error.as_deref().map(serde_json::from_str).transpose();
     let error = error.map_err(|_| corrupt("orders.error"))?;
@@ -205,25 +204,24 @@ pub(crate) fn by_id(
     id: OrderId,
     now: Timestamp,
 ) -> DbResult<Option<StoredOrder>> {
-    read(connection, account, id, &mut Redemption::of(None), now)
+    read(connection, account, id, None, &mut Redemption::of(None), now)
 }
 
-/// As [`by_id`]; `redemption` is done on the way.
+/// As [`by_id`], for who may know the account; `redemption` is done on the way.
 fn read(
     connection: &mut AnyConnection,
     account: AccountId,
     id: OrderId,
+    known: Option<&Account>,
     redemption: &mut Redemption<'_>,
     now: Timestamp,
 ) -> DbResult<Option<StoredOrder>> {
     let query = orders::table
         .inner_join(order_authorizations::table.inner_join(authorizations::table))
-        .inner_join(accounts::table)
         .filter(orders::id.eq(id.as_octets().as_slice()))
         .filter(orders::account_id.eq(account.as_i64()))
         .order(order_authorizations::position);
     let columns = (
-        account::COLUMNS,
         orders::status,
         orders::expires_at,
         orders::created_at,
@@ -237,8 +235,12 @@ fn read(
         authorizations::status,
         authorizations::expires_at,
     );
-    let rows: Vec<Row> = load_redeeming!(connection, redemption, query, columns)?;
-    stored_order(connection, id, &rows, now)
+    let (owner, rows): (_, Vec<Row>) = load_with_account!(connection, redemption, query, columns, orders::account_id)?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let account = account::owner(connection, owner.as_ref(), known, account)?;
+    stored_order(connection, account, id, &rows, now)
 }
 
 impl Owned for Order {
@@ -247,7 +249,8 @@ impl Owned for Order {
     const OPERATION: &'static str = "account_and_order";
 
     fn find(reading: &mut Reading<'_>, account: AccountId, id: OrderId) -> DbResult<Option<(Account, Self)>> {
-        let found = read(reading.connection, account, id, &mut reading.redemption, reading.now)?;
+        let Reading { connection, redemption, known, now } = reading;
+        let found = read(connection, account, id, known.as_ref(), redemption, *now)?;
         Ok(found.map(|it| (it.account, it.order)))
     }
 }

@@ -7,7 +7,7 @@ use akamu_proto::{AccountId, Timestamp};
 use crate::account::{self, Account};
 use crate::connection::{AnyConnection, DbResult};
 use crate::error::StoreError;
-use crate::nonce::{CheckedNonce, Redeeming, Redemption};
+use crate::nonce::{CheckedNonce, RedeemedRow, Redeeming, Redemption};
 use crate::store::Store;
 
 /// What can be read together with its account: an authorization, an order, a certificate, or nothing at all. Only this
@@ -28,12 +28,19 @@ pub trait Owned: Sized + Send + 'static {
         account: AccountId,
         id: Self::Id,
     ) -> Result<Option<(Account, Self)>, diesel::result::Error>;
+
+    /// This, where to know the account is enough.
+    fn of_known(_: &Account) -> Option<Self> {
+        None
+    }
 }
 
 /// One run of the operation that reads it, opaque to other crates. Its first statement redeems the nonce too.
 pub struct Reading<'a> {
     pub(crate) connection: &'a mut AnyConnection,
     pub(crate) redemption: Redemption<'a>,
+    /// The account, where it need not be read.
+    pub(crate) known: Option<Account>,
     pub(crate) now: Timestamp,
 }
 
@@ -51,6 +58,10 @@ impl Owned for () {
     fn find(reading: &mut Reading<'_>, account: AccountId, (): ()) -> DbResult<Option<(Account, Self)>> {
         Ok(account::read(reading.connection, account, &mut reading.redemption)?.map(|it| (it, ())))
     }
+
+    fn of_known(_: &Account) -> Option<Self> {
+        Some(())
+    }
 }
 
 /// What an account's request found.
@@ -66,7 +77,7 @@ pub enum AccountAnd<T> {
 
 impl Store {
     /// An account, what it has by this id, and the redemption of the nonce of the request that asks: one operation, and
-    /// one statement where all is there.
+    /// one statement where all is there. On SQLite an account that was read lately is not read again.
     ///
     /// Only a sender who has proved to be the account may have a nonce redeemed.
     ///
@@ -87,8 +98,33 @@ impl Store {
                 Redeeming::InTable(row) => Some(row),
             },
         };
+        let Some(accounts) = self.known_accounts() else { return self.find(account, id, row, None, now).await };
+        match accounts.get(account) {
+            Ok(known) => match T::of_known(&known) {
+                Some(object) => Ok(AccountAnd::Found(known, Some(object))),
+                None => self.find(account, id, row, Some(known), now).await,
+            },
+            Err(changes) => {
+                let found = self.find(account, id, row, None, now).await?;
+                if let AccountAnd::Found(account, _) = &found {
+                    accounts.keep(account, changes);
+                }
+                Ok(found)
+            }
+        }
+    }
+
+    async fn find<T: Owned>(
+        &self,
+        account: AccountId,
+        id: T::Id,
+        row: Option<RedeemedRow>,
+        known: Option<Account>,
+        now: Timestamp,
+    ) -> Result<AccountAnd<T>, StoreError> {
         self.select(T::OPERATION, move |connection| {
-            let mut reading = Reading { connection, redemption: Redemption::of(row.as_ref()), now };
+            let redemption = Redemption::of(row.as_ref());
+            let mut reading = Reading { connection, redemption, known: known.clone(), now };
             let found = T::find(&mut reading, account, id)?;
             if !reading.redemption.finish(reading.connection)? {
                 return Ok(AccountAnd::BadNonce);
@@ -96,7 +132,10 @@ impl Store {
             if let Some((account, object)) = found {
                 return Ok(AccountAnd::Found(account, Some(object)));
             }
-            let alone = account::by_id(reading.connection, account)?;
+            let alone = match reading.known {
+                Some(known) => Some(known),
+                None => account::by_id(reading.connection, account)?,
+            };
             Ok(alone.map_or(AccountAnd::NoAccount, |account| AccountAnd::Found(account, None)))
         })
         .await

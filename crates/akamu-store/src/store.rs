@@ -3,12 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use akamu_proto::Timestamp;
+use akamu_proto::{AccountId, Timestamp};
 use diesel::ConnectionError;
 use diesel::connection::{Connection as _, SimpleConnection as _};
 
 use crate::connection::{AnyConnection, DbResult};
 use crate::error::{OpenError, StoreError, one_line};
+use crate::known_accounts::KnownAccounts;
 use crate::lease::{LeaseRequest, LeaseTerms};
 use crate::migration;
 use crate::nonce::Nonces;
@@ -17,7 +18,7 @@ use crate::postgres::{Cluster, Servers};
 use crate::sqlite::{self, Embedded};
 use crate::validation::ClaimCursor;
 
-/// The durable state of a CA. Cheap to clone.
+/// The durable state of a CA. Cheap to clone. On SQLite it, with its clones, is the one owner of its file.
 ///
 /// Its methods are named noun first. Each is one operation: one transaction, whose outcome is an enum, never an error.
 /// Dropping a future does not undo its operation, which may be committed already.
@@ -31,6 +32,8 @@ struct Inner {
     random: fn(&mut [u8]),
     nonces: Nonces,
     claim_cursor: ClaimCursor,
+    /// On SQLite, whose file has one owner.
+    known_accounts: Option<KnownAccounts>,
 }
 
 enum Backend {
@@ -100,7 +103,9 @@ impl Store {
                 (Backend::Postgres(cluster), nonces)
             }
         };
-        Ok(Self { inner: Arc::new(Inner { backend, random, nonces, claim_cursor: ClaimCursor::default() }) })
+        let known_accounts = matches!(backend, Backend::Sqlite(_)).then(KnownAccounts::default);
+        let claim_cursor = ClaimCursor::default();
+        Ok(Self { inner: Arc::new(Inner { backend, random, nonces, claim_cursor, known_accounts }) })
     }
 
     /// Whether the database is the embedded one.
@@ -136,6 +141,10 @@ impl Store {
         &self.inner.claim_cursor
     }
 
+    pub(crate) fn known_accounts(&self) -> Option<&KnownAccounts> {
+        self.inner.known_accounts.as_ref()
+    }
+
     pub(crate) fn nonces(&self) -> &Nonces {
         &self.inner.nonces
     }
@@ -153,6 +162,26 @@ impl Store {
             Backend::Sqlite(embedded) => embedded.write(name, operation).await,
             Backend::Postgres(_) => self.select(name, move |connection| connection.transaction(&mut operation)).await,
         }
+    }
+
+    /// As [`Store::write`], for what changes an account: whoever asks after the answer is told of the account anew.
+    pub(crate) async fn write_account<T, F>(
+        &self,
+        name: &'static str,
+        account: AccountId,
+        mut operation: F,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
+    {
+        let change = self.known_accounts().map(|it| it.change(account));
+        self.write(name, move |connection| {
+            // It goes with the operation, whatever becomes of that and of who asked for it.
+            let _ = &change;
+            operation(connection)
+        })
+        .await
     }
 
     /// One operation that decides and changes in one statement, which commits by itself on PostgreSQL; what else it runs

@@ -97,3 +97,23 @@ macro_rules! load_redeeming {
     };
 }
 pub(crate) use load_redeeming;
+
+/// As [`load_redeeming`], with the account that the rows belong to, whose id `$account_id` is: on PostgreSQL in the same
+/// statement, on SQLite not at all, for who asks there may know it.
+macro_rules! load_with_account {
+    ($connection:expr, $redemption:expr, $query:expr, $columns:expr, $account_id:expr) => {
+        if let $crate::connection::AnyConnection::Postgres(_) = $connection {
+            let of_rows = $crate::schema::accounts::id.eq($account_id);
+            let query = $query.inner_join($crate::schema::accounts::table.on(of_rows));
+            $crate::nonce::load_redeeming!($connection, $redemption, query, ($crate::account::COLUMNS, $columns)).map(
+                |rows: Vec<($crate::account::Row, _)>| {
+                    let (mut owners, rows): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+                    (owners.pop(), rows)
+                },
+            )
+        } else {
+            $crate::nonce::load_redeeming!($connection, $redemption, $query, $columns).map(|rows| (None, rows))
+        }
+    };
+}
+pub(crate) use load_with_account;

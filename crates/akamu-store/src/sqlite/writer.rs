@@ -139,12 +139,15 @@ where
     }
 
     fn reply(self: Box<Self>) {
-        let outcome = self.outcome.unwrap_or(Err(DieselError::RollbackTransaction));
+        let outcome = self.outcome.unwrap_or(Err(DieselError::RollbackTransaction)).map_err(StoreError::from);
+        // What the operation holds goes before its caller is told.
+        drop(self.operation);
         // A caller that has gone away wants no answer.
-        let _ = self.reply.send(outcome.map_err(StoreError::from));
+        let _ = self.reply.send(outcome);
     }
 
     fn fail(self: Box<Self>, error: StoreError) {
+        drop(self.operation);
         let _ = self.reply.send(Err(error));
     }
 }

@@ -1,7 +1,9 @@
 //! Accounts: one for a key, and what becomes of a closed one's work.
 
 use akamu_proto::{AccountStatus, AuthorizationStatus, OrderStatus};
-use akamu_store::{AccountCreated, KeyChanged, OrderCreated, StoreError, ValidationBegun, ValidationRecorded};
+use akamu_store::{
+    AccountAnd, AccountCreated, KeyChanged, Order, OrderCreated, StoreError, ValidationBegun, ValidationRecorded,
+};
 
 use crate::database::{NOW, on_both_databases};
 use crate::scene::{
@@ -79,6 +81,32 @@ on_both_databases! {
         assert!(matches!(in_use, KeyChanged::KeyInUse(other) if other != new.id), "{in_use:?}");
         let (jwk, c) = key("c");
         assert_eq!(store.account_change_key(new.id, &a, &jwk, &c, NOW).await.unwrap(), KeyChanged::Conflict);
+    }
+
+    async fn who_asks_after_a_change_is_told_of_it(database) {
+        let store = &database.store;
+        let new = new_account("a");
+        store.account_create(new.clone(), NOW).await.unwrap();
+        let order = scene::order(store, new.id, &["a.example"]).await;
+        let asked = || async {
+            let read = store.account(new.id).await.unwrap().unwrap();
+            let with_order = store.account_and::<Order>(new.id, order.id, None, NOW).await.unwrap();
+            let AccountAnd::Found(account, Some(order)) = with_order else { panic!("{with_order:?}") };
+            assert_eq!(account, read);
+            let alone = store.account_and::<()>(new.id, (), None, NOW).await.unwrap();
+            assert_eq!(alone, AccountAnd::Found(read, Some(())));
+            (account, order.status)
+        };
+        let (before, status) = asked().await;
+        assert_eq!((&before.contact, status), (&new.contact, OrderStatus::Pending));
+        store.account_update_contact(new.id, vec!["mailto:b@example.com".to_owned()], NOW).await.unwrap();
+        assert_eq!(asked().await.0.contact, ["mailto:b@example.com"]);
+        let (jwk, b) = key("b");
+        store.account_change_key(new.id, &new.thumbprint, &jwk, &b, NOW).await.unwrap();
+        assert_eq!(asked().await.0.thumbprint, b);
+        store.account_deactivate(new.id, NOW).await.unwrap();
+        let (after, status) = asked().await;
+        assert_eq!((after.status, status), (AccountStatus::Deactivated, OrderStatus::Invalid));
     }
 
     async fn two_accounts_that_take_one_key_at_once_do_not_share_it(database) {

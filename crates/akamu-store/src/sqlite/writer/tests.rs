@@ -209,6 +209,42 @@ async fn a_panic_is_its_operations_own_affair() {
     assert!(matches!(odd, Err(StoreError::Failed(_))), "{odd:?}");
 }
 
+/// Holds up whoever drops it.
+struct Gate {
+    enter: blocking::Sender<()>,
+    released: blocking::Receiver<()>,
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        let _ = self.enter.send(());
+        let _ = self.released.recv();
+    }
+}
+
+#[tokio::test]
+async fn what_an_operation_holds_goes_after_the_commit_and_before_the_answer() {
+    let mut bench = Bench::new();
+    for (number, is_good) in [(1, true), (666, false)] {
+        let (enter, entered) = blocking::channel();
+        let (release, released) = blocking::channel();
+        let gate = Gate { enter, released };
+        let answer = bench
+            .queue(move |connection| {
+                let _ = &gate;
+                insert(connection, number)
+            })
+            .await;
+        entered.recv().unwrap();
+        assert_eq!(bench.numbers(), [1]);
+        // An answer that has been sent is there at the next turn.
+        tokio::task::yield_now().await;
+        assert!(!answer.is_finished());
+        release.send(()).unwrap();
+        assert_eq!(answer.await.unwrap().is_ok(), is_good);
+    }
+}
+
 #[tokio::test]
 async fn closing_commits_what_waits() {
     let mut bench = Bench::new();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use akamu_proto::{AccountStatus, AuthorizationStatus, ChallengeStatus, OrderStatus};
-use akamu_store::{Authorization, Order, Store, StoreError};
+use akamu_store::{AccountAnd, Authorization, Order, Store, StoreError};
 
 use super::history::TYPES;
 use super::rules::{self, Rules};
@@ -59,6 +59,8 @@ pub(super) async fn check(store: &Store, rules: &Rules, seen: &mut Seen) -> Resu
     for (index, known) in rules.accounts.iter().enumerate() {
         let name = format!("account {}", index + 1);
         let found = store.account(known.id).await.map_err(unreadable)?.ok_or_else(|| format!("{name} is gone"))?;
+        let asked = store.account_and::<()>(known.id, (), None, rules.now).await.map_err(unreadable)?;
+        must(asked == AccountAnd::Found(found.clone(), Some(())), || format!("{name} is {found:?}, and {asked:?}"))?;
         seen.state(name.clone(), found.status.as_str(), found.status != AccountStatus::Valid)?;
         must((found.status == AccountStatus::Valid) == known.is_valid, || format!("{name} is {}", found.status))?;
         must(found.thumbprint == known.thumbprints()[0], || format!("{name} has not its current key"))?;
@@ -153,6 +155,10 @@ async fn order(
     let account = rules.accounts[known.account].id;
     let found = store.order(account, known.id, rules.now).await.map_err(unreadable)?;
     let found = found.ok_or_else(|| format!("{name} is gone"))?;
+    let asked = store.account_and::<Order>(account, known.id, None, rules.now).await.map_err(unreadable)?;
+    must(matches!(&asked, AccountAnd::Found(_, Some(it)) if *it == found), || {
+        format!("{name} is {found:?}, and {asked:?}")
+    })?;
     let status = found.status;
     seen.state(name.clone(), status.as_str(), matches!(status, OrderStatus::Valid | OrderStatus::Invalid))?;
     let states: Vec<_> =
