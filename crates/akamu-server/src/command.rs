@@ -67,7 +67,7 @@ pub async fn run(
     let outcome = match command {
         Command::Serve(_) => serve(&loaded, &path).await,
         Command::Config(_) => print(&config::show(&loaded)),
-        Command::Migrate(_) => match crate::migrate::migrate(&loaded.config, parts().clock.now()).await {
+        Command::Migrate(_) => match crate::migrate::migrate(&loaded.config).await {
             Ok(text) => print(&text),
             Err(error) => Err(error),
         },

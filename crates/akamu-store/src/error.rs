@@ -169,7 +169,7 @@ pub enum OpenError {
     },
     /// Another process has been migrating for too long.
     #[error(
-        "another server has been preparing the database for {waited_secs} s; if there is none, try again in a minute"
+        "another server has been bringing the database's schema up to date for {waited_secs} s, which takes minutes where much is stored; start this one when that one is done"
     )]
     Locked {
         /// How long was waited.

@@ -1,11 +1,10 @@
 //! Brings the schema up to date, one process at a time, and refuses one that is newer than this program.
 //!
-//! On SQLite that is one transaction: whatever cuts a start off, none of it has happened, and nobody waits for the dead.
-//! On PostgreSQL, whose replicas start at once, a lease is taken first.
+//! That is one transaction: whatever cuts a start off, none of it has happened, and nobody waits for the dead. On
+//! PostgreSQL, whose replicas start at once, it holds a row's lock, however long it takes.
 
 use std::time::Duration;
 
-use akamu_proto::Timestamp;
 use diesel::backend::Backend;
 use diesel::connection::SimpleConnection as _;
 use diesel::migration::MigrationSource;
@@ -22,17 +21,14 @@ use crate::error::one_line;
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
-/// How long the lock lasts if its holder dies.
-const LEASE: Duration = Duration::from_secs(60);
 /// How long is waited for another process's migration.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// How often the lock is tried.
+/// How often the row's lock is tried.
 const PAUSE: Duration = Duration::from_millis(50);
 
 diesel::table! {
-    akamu_migration_lock (id) {
+    akamu_migration_turn (id) {
         id -> BigInt,
-        held_until -> BigInt,
     }
 }
 
@@ -55,7 +51,7 @@ struct Word {
 }
 
 /// Runs what is missing.
-pub(crate) fn run(connection: &mut AnyConnection, now: Timestamp) -> Result<(), OpenError> {
+pub(crate) fn run(connection: &mut AnyConnection) -> Result<(), OpenError> {
     match connection {
         AnyConnection::Sqlite(it) => {
             // SQLite changes a table by making another one in its place. It would not drop one that rows refer to.
@@ -70,7 +66,7 @@ pub(crate) fn run(connection: &mut AnyConnection, now: Timestamp) -> Result<(), 
             it.batch_execute("PRAGMA foreign_keys = ON")?;
             outcome
         }
-        AnyConnection::Postgres(_) => run_under_lease(connection, now),
+        AnyConnection::Postgres(it) => run_in_turn(it),
     }
 }
 
@@ -85,9 +81,9 @@ fn assert_references(connection: &mut SqliteConnection) -> Result<(), OpenError>
     }
 }
 
-/// The lock is a row with a lease: advisory locks are no-ops on some engines. Where nothing is missing nothing is written,
-/// and no right to make tables is needed.
-fn run_under_lease(connection: &mut AnyConnection, now: Timestamp) -> Result<(), OpenError> {
+/// The lock is a row's: advisory locks are no-ops on some engines. Where nothing is missing nothing is written, and no
+/// right to make tables is needed.
+fn run_in_turn(connection: &mut PgConnection) -> Result<(), OpenError> {
     let found = recorded(connection);
     if let Some(applied) = &found
         && missing::<Pg>(&POSTGRES, applied)? == 0
@@ -98,41 +94,39 @@ fn run_under_lease(connection: &mut AnyConnection, now: Timestamp) -> Result<(),
         let needed = versions::<Pg>(&POSTGRES)?.into_iter().max().unwrap_or_default();
         return Err(OpenError::MayNotMigrate { found: found.and_then(|it| it.into_iter().max()), needed });
     }
-    despite_races(|| create_lock(connection))?;
-    despite_races(|| applied(connection))?;
+    despite_races(|| create_turn(connection))?;
+    despite_races(|| applied_of(connection))?;
     let mut waited = Duration::ZERO;
-    loop {
-        // Most starts find nothing to do, and need no lock for that.
-        if pending(connection)? == 0 {
-            return Ok(());
-        }
-        if take_lock(connection, now)? {
-            break;
-        }
+    // Of several starts all but one find nothing to do.
+    while pending_of(connection, &POSTGRES)? > 0 && !run_alone(connection)? {
         if waited >= PATIENCE {
             return Err(OpenError::Locked { waited_secs: waited.as_secs() });
         }
         std::thread::sleep(PAUSE);
         waited += PAUSE;
     }
-    let outcome = match connection {
-        AnyConnection::Postgres(it) => {
-            // An index over a large table takes longer than a request may.
-            it.batch_execute("SET statement_timeout = 0")?;
-            it.run_pending_migrations(POSTGRES).map(drop)
+    Ok(())
+}
+
+/// Whether it is this process's turn, which ends with the transaction or with the connection.
+fn run_alone(connection: &mut PgConnection) -> Result<bool, OpenError> {
+    connection.transaction(|it| {
+        let turn = akamu_migration_turn::table.for_update().skip_locked();
+        if turn.load::<(i64,)>(it)?.is_empty() {
+            return Ok(false);
         }
-        AnyConnection::Sqlite(it) => it.run_pending_migrations(SQLITE).map(drop),
-    };
-    let outcome = outcome.map_err(|error| failed(&*error));
-    diesel::update(akamu_migration_lock::table).set(akamu_migration_lock::held_until.eq(0)).execute(connection)?;
-    outcome
+        // An index over a large table takes longer than a request may.
+        it.batch_execute("SET LOCAL statement_timeout = 0")?;
+        it.run_pending_migrations(POSTGRES).map_err(|error| failed(&*error))?;
+        Ok(true)
+    })
 }
 
 fn failed(error: &dyn std::error::Error) -> OpenError {
     OpenError::Migration { reason: one_line(&error.to_string()) }
 }
 
-/// Of the transaction around the migrations, and of the lock.
+/// Of the transaction around the migrations.
 impl From<DieselError> for OpenError {
     fn from(error: DieselError) -> Self {
         failed(&error)
@@ -140,23 +134,17 @@ impl From<DieselError> for OpenError {
 }
 
 /// The versions that the database has; `None` where it has no table of them, or none that we may read.
-fn recorded(connection: &mut AnyConnection) -> Option<Vec<String>> {
+fn recorded(connection: &mut PgConnection) -> Option<Vec<String>> {
     __diesel_schema_migrations::table.select(__diesel_schema_migrations::version).load(connection).ok()
 }
 
 /// Whether this role may change the schema: it owns the tables, or may make them where there are none. An engine that
 /// knows no such question is asked by trying.
-fn may_migrate(connection: &mut AnyConnection) -> bool {
+fn may_migrate(connection: &mut PgConnection) -> bool {
     const RIGHT: &str = "SELECT coalesce( \
          (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('__diesel_schema_migrations')), \
          has_schema_privilege(current_schema(), 'CREATE'), false) AS is_ours";
-    match connection {
-        AnyConnection::Sqlite(_) => true,
-        AnyConnection::Postgres(it) => match diesel::sql_query(RIGHT).get_result::<Right>(it) {
-            Ok(it) => it.is_ours,
-            Err(_) => true,
-        },
-    }
+    diesel::sql_query(RIGHT).get_result::<Right>(connection).map_or(true, |it| it.is_ours)
 }
 
 /// How many migrations are to be run. Refuses a database that has one which we do not know.
@@ -218,10 +206,12 @@ where
     Ok(migrations.iter().map(|it| it.name().version().to_string()).collect())
 }
 
-fn create_lock(connection: &mut AnyConnection) -> DbResult<()> {
+/// Makes the row, and removes what the versions before had in its place.
+fn create_turn(connection: &mut PgConnection) -> DbResult<()> {
     connection.batch_execute(
-        "CREATE TABLE IF NOT EXISTS akamu_migration_lock (id BIGINT NOT NULL PRIMARY KEY, held_until BIGINT NOT NULL);
-         INSERT INTO akamu_migration_lock (id, held_until) VALUES (1, 0) ON CONFLICT DO NOTHING;",
+        "CREATE TABLE IF NOT EXISTS akamu_migration_turn (id BIGINT NOT NULL PRIMARY KEY);
+         INSERT INTO akamu_migration_turn (id) VALUES (1) ON CONFLICT DO NOTHING;
+         DROP TABLE IF EXISTS akamu_migration_lock;",
     )
 }
 
@@ -237,14 +227,4 @@ fn despite_races<T, E>(mut create: impl FnMut() -> Result<T, E>) -> Result<T, E>
         outcome = create();
     }
     outcome
-}
-
-fn take_lock(connection: &mut AnyConnection, now: Timestamp) -> DbResult<bool> {
-    let clock = connection.lease_clock(now);
-    let lease = i64::try_from(LEASE.as_micros()).unwrap_or(i64::MAX / 4);
-    let taken = diesel::update(akamu_migration_lock::table)
-        .filter(akamu_migration_lock::held_until.lt(clock))
-        .set(akamu_migration_lock::held_until.eq(clock.plus(lease)))
-        .execute(connection)?;
-    Ok(taken == 1)
 }

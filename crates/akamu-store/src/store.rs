@@ -61,24 +61,24 @@ impl Store {
     ///
     /// # Errors
     /// One line for the operator.
-    pub async fn migrate(options: StoreOptions, now: Timestamp) -> Result<String, OpenError> {
-        let migrated = tokio::task::spawn_blocking(move || migration::version(&mut Self::migrated(&options, now)?));
+    pub async fn migrate(options: StoreOptions) -> Result<String, OpenError> {
+        let migrated = tokio::task::spawn_blocking(move || migration::version(&mut Self::migrated(&options)?));
         migrated.await.map_err(|error| OpenError::Unreachable { reason: error.to_string() })?
     }
 
     /// A connection to a database whose schema is up to date.
-    fn migrated(options: &StoreOptions, now: Timestamp) -> Result<AnyConnection, OpenError> {
+    fn migrated(options: &StoreOptions) -> Result<AnyConnection, OpenError> {
         match &options.place {
             Place::Sqlite(path) => {
                 let mut connection = sqlite::open(path)?;
-                migration::run(&mut connection, now).map_err(|error| sqlite::of_file(path, error))?;
+                migration::run(&mut connection).map_err(|error| sqlite::of_file(path, error))?;
                 Ok(connection)
             }
             Place::Postgres(url) => {
                 let unreachable =
                     |error: ConnectionError| OpenError::Unreachable { reason: one_line(&error.to_string()) };
                 let mut connection = Servers::new(url, options).establish().map_err(unreachable)?;
-                migration::run(&mut connection, now)?;
+                migration::run(&mut connection)?;
                 Ok(connection)
             }
         }
@@ -87,7 +87,7 @@ impl Store {
     fn open_blocking(options: StoreOptions, now: Timestamp) -> Result<Self, OpenError> {
         let unreachable = |error: &dyn fmt::Display| OpenError::Unreachable { reason: one_line(&error.to_string()) };
         let random = options.random;
-        let mut connection = Self::migrated(&options, now)?;
+        let mut connection = Self::migrated(&options)?;
         let (backend, nonces) = match &options.place {
             Place::Sqlite(path) => {
                 let (path, connections) = (path.clone(), options.connections());

@@ -42,7 +42,7 @@ async fn migrated() -> Option<Database> {
     let database = documented()?;
     let (user, owner) = (database.user.clone(), format!("{}_owner", database.name));
     let database = with_user(database, Some(owner));
-    Store::migrate(options(&database.url()), epoch()).await.unwrap();
+    Store::migrate(options(&database.url())).await.unwrap();
     Some(Database::Postgres(with_user(database, user)))
 }
 

@@ -8,7 +8,7 @@ use akamu_store::{
 use diesel::connection::SimpleConnection as _;
 use diesel::{Connection as _, SqliteConnection};
 
-use crate::database::{Database, NOW, Place, on_both_databases};
+use crate::database::{Database, NOW, Place, Raw, on_both_databases};
 use crate::scene::{account, new_account};
 
 on_both_databases! {
@@ -90,20 +90,49 @@ async fn eight_starts_at_once_migrate_once_postgres() {
     }
 }
 
-/// Whoever held the lease is dead, at whatever moment it died.
+/// How many tables there are of this name.
+fn tables(raw: &mut Raw, name: &str) -> i64 {
+    raw.number(&format!("SELECT count(*) AS number FROM pg_tables WHERE tablename = '{name}'"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_migrates_is_waited_for_and_who_is_dead_is_not() {
+    let Some(place) = Place::postgres() else { return };
+    let (mut other, mut raw) = (place.raw(), place.raw());
+    other
+        .execute(
+            "CREATE TABLE akamu_migration_turn (id BIGINT NOT NULL PRIMARY KEY);
+             INSERT INTO akamu_migration_turn VALUES (1);
+             CREATE TABLE akamu_migration_lock (id BIGINT NOT NULL PRIMARY KEY, held_until BIGINT NOT NULL)",
+        )
+        .unwrap();
+    other.execute("BEGIN; SELECT id FROM akamu_migration_turn FOR UPDATE").unwrap();
+    let opening = tokio::spawn(Store::open(place.options(), NOW));
+    let asks = "SELECT count(*) AS number FROM pg_stat_activity WHERE datname = current_database() \
+                AND pid <> pg_backend_pid() AND query LIKE '%akamu_migration_turn% SKIP LOCKED%'";
+    while raw.number(asks) == 0 {
+        assert!(!opening.is_finished(), "{:?}", opening.await);
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(tables(&mut raw, "accounts"), 0);
+    drop(other);
+    account(&opening.await.unwrap().unwrap()).await;
+    assert_eq!(tables(&mut raw, "akamu_migration_lock"), 0, "earlier versions had it");
+}
+
 #[tokio::test]
-async fn a_migration_lock_left_by_the_dead_ends() {
+async fn postgresql_is_migrated_whole_or_not_at_all() {
     let Some(place) = Place::postgres() else { return };
     let mut raw = place.raw();
-    raw.execute(
-        "CREATE TABLE akamu_migration_lock (id BIGINT NOT NULL PRIMARY KEY, held_until BIGINT NOT NULL);
-         INSERT INTO akamu_migration_lock
-             VALUES (1, (extract(epoch from clock_timestamp()) * 1000000)::bigint)",
-    )
-    .unwrap();
-    let store = Store::open(place.options(), NOW).await.unwrap();
-    account(&store).await;
-    assert_eq!(raw.number("SELECT held_until AS number FROM akamu_migration_lock"), 0);
+    // The last migration comes upon it.
+    raw.execute("CREATE TABLE chains (id BIGINT)").unwrap();
+    let error = Store::open(place.options(), NOW).await.unwrap_err();
+    assert!(matches!(error, OpenError::Migration { .. }), "{error:?}");
+    assert_eq!(error.to_string().lines().count(), 1, "{error}");
+    assert_eq!(raw.number("SELECT count(*) AS number FROM __diesel_schema_migrations"), 0);
+    assert_eq!(tables(&mut raw, "accounts"), 0);
+    raw.execute("DROP TABLE chains").unwrap();
+    account(&Store::open(place.options(), NOW).await.unwrap()).await;
 }
 
 /// What a start was cut off in is not there, and there is no lock that the next one could wait for.
@@ -119,7 +148,7 @@ async fn the_embedded_database_is_migrated_whole_or_not_at_all() {
     assert_eq!(raw.number("SELECT count(*) AS number FROM sqlite_master"), 1, "nothing was added");
     raw.execute("DROP TABLE redeemed_nonces").unwrap();
     account(&Store::open(place.options(), NOW).await.unwrap()).await;
-    let locks = "SELECT count(*) AS number FROM sqlite_master WHERE name = 'akamu_migration_lock'";
+    let locks = "SELECT count(*) AS number FROM sqlite_master WHERE name = 'akamu_migration_turn'";
     assert_eq!(raw.number(locks), 0);
 }
 
@@ -135,7 +164,7 @@ async fn a_file_that_is_no_database_of_ours_is_named_and_left_alone() {
     assert_eq!(std::fs::read_to_string(directory.path().join("config.toml")).unwrap(), text);
 
     let path = directory.path().join("places.sqlite");
-    let mut foreign = diesel::Connection::establish(path.to_str().unwrap()).map(crate::database::Raw::Sqlite).unwrap();
+    let mut foreign = diesel::Connection::establish(path.to_str().unwrap()).map(Raw::Sqlite).unwrap();
     foreign.execute("CREATE TABLE bookmarks (url TEXT)").unwrap();
     let before = std::fs::read(&path).unwrap();
     let error = Store::open(options("places.sqlite"), NOW).await.unwrap_err();

@@ -44,7 +44,7 @@ fn keep() -> Option<Box<dyn Instrumentation>> {
             let text = query.to_string();
             let sql = text.split(" -- binds:").next().unwrap_or_default().trim();
             // The tests' own statements, and the migrations, do not quote names.
-            if sql.contains(['`', '"']) && !sql.contains("__diesel") && !sql.contains("akamu_migration_lock") {
+            if sql.contains(['`', '"']) && !sql.contains("__diesel") && !sql.contains("akamu_migration_turn") {
                 STATEMENTS.lock().unwrap_or_else(PoisonError::into_inner).insert(sql.to_owned());
             }
         }
