@@ -27,8 +27,8 @@ use crate::sqlite::establish;
 const GROUP: usize = 128;
 /// How often the other threads are let run before a group is committed that nothing more waits for.
 const YIELDS: usize = 4;
-/// A group waits for as many operations as the one before it had, for each of these an eighth of that one's commit: the
-/// more are expected, the more it saves. (docs/src/decisions/a-group-waits-for-the-one-before.md)
+/// A group waits for as many operations as are expected, for each of these an eighth of the last commit: the more there
+/// are, the more it saves. (docs/src/decisions/a-group-waits-for-the-one-before.md)
 const WAIT_SHARE: u32 = 8;
 /// What it waits at most: that commit may have met a disk that stood still.
 const LONGEST_WAIT: Duration = Duration::from_millis(10);
@@ -53,7 +53,8 @@ impl Writer {
         observer: Observer,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (queue, waiting) = crossbeam_channel::unbounded();
-        let state = State { connection: Some(connection), path, observer: observer.clone(), last: Group::default() };
+        let state =
+            State { connection: Some(connection), path, observer: observer.clone(), expected: Expected::default() };
         let thread = thread::Builder::new().name("akamu-writer".to_owned()).spawn(move || state.work(&waiting))?;
         Ok((Self { queue: Mutex::new(Some(queue)), places: Semaphore::new(QUEUE), observer }, thread))
     }
@@ -188,16 +189,23 @@ fn commit(connection: &mut AnyConnection) -> DbResult<()> {
     on!(connection, |it| kept!(sql_query("COMMIT")).execute(it)).map(drop)
 }
 
-/// The group that was committed last: how many it had, and how long its commit took.
+/// What groups of late let expect of the next: how many operations, and how long a commit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Group {
+struct Expected {
     operations: usize,
     commit: Duration,
 }
 
-impl Group {
+impl Expected {
+    /// After a group of so many, whose commit took so long. After a small one a little fewer are expected than before it:
+    /// it may have been chance.
+    fn after(self, operations: usize, commit: Duration) -> Self {
+        let fewer = self.operations - self.operations.div_ceil(8);
+        Self { operations: operations.max(fewer), commit }
+    }
+
     /// Until when the next group, which was begun then and of which so many operations have run, waits for more: clients
-    /// who came together come together again. `None` where as many have come, so that who comes alone never waits.
+    /// who came together come together again. `None` where as many have come, so that who always comes alone never waits.
     fn wait(self, operations: usize, begun: Instant) -> Option<Instant> {
         let all = u32::try_from(self.operations).unwrap_or(u32::MAX);
         (operations < self.operations).then(|| begun + (self.commit.saturating_mul(all) / WAIT_SHARE).min(LONGEST_WAIT))
@@ -221,7 +229,7 @@ struct State {
     connection: Option<AnyConnection>,
     path: PathBuf,
     observer: Observer,
-    last: Group,
+    expected: Expected,
 }
 
 impl State {
@@ -260,7 +268,7 @@ impl State {
 
     fn together(&mut self, group: &mut Vec<Box<dyn Work>>, waiting: &Receiver<Box<dyn Work>>) -> Result<(), Ended> {
         let observer = self.observer.clone();
-        let last = self.last;
+        let expected = self.expected;
         let connection = self.connection()?;
         begin(connection)?;
         let start = Instant::now();
@@ -272,12 +280,12 @@ impl State {
             }
             begun += 1;
             if begun == group.len() && begun < GROUP {
-                group.extend(next(waiting, last.wait(begun, start)));
+                group.extend(next(waiting, expected.wait(begun, start)));
             }
         }
         let committing = Instant::now();
         observer.timed(COMMIT, || commit(connection))?;
-        self.last = Group { operations: begun, commit: committing.elapsed() };
+        self.expected = expected.after(begun, committing.elapsed());
         Ok(())
     }
 

@@ -263,14 +263,27 @@ async fn closing_commits_what_waits() {
 #[test]
 fn a_group_waits_for_as_many_as_there_were_before_and_never_long() {
     let begun = Instant::now();
-    let before = |operations, micros| Group { operations, commit: Duration::from_micros(micros) };
-    let waits = |before: Group, operations| before.wait(operations, begun).map(|until| (until - begun).as_micros());
-    assert_eq!(waits(Group::default(), 1), None, "the first");
+    let before = |operations, micros| Expected::default().after(operations, Duration::from_micros(micros));
+    let waits = |before: Expected, operations| before.wait(operations, begun).map(|until| (until - begun).as_micros());
+    assert_eq!(waits(Expected::default(), 1), None, "the first");
     assert_eq!(waits(before(1, 200), 1), None, "one after the other");
     assert_eq!(waits(before(4, 200), 3), Some(100));
     assert_eq!(waits(before(16, 200), 3), Some(400), "more are expected");
     assert_eq!(waits(before(4, 200), 4), None, "as many have come");
     assert_eq!(waits(before(5, 3_000_000), 1), Some(10_000), "the disk stood still");
+}
+
+#[test]
+fn a_large_group_is_forgotten_step_by_step() {
+    let commit = Duration::from_micros(200);
+    let mut expected = Expected::default().after(16, commit);
+    let mut seen = Vec::new();
+    for _ in 0..12 {
+        expected = expected.after(1, commit);
+        seen.push(expected.operations);
+    }
+    assert_eq!(seen, [14, 12, 10, 8, 7, 6, 5, 4, 3, 2, 1, 1]);
+    assert_eq!(expected.after(20, commit).operations, 20);
 }
 
 #[test]
