@@ -75,7 +75,7 @@ pub(crate) struct StoredOrder {
     pub(crate) lease_token: Option<Vec<u8>>,
 }
 
-/// An order's row beside its account's and one of its authorizations'.
+/// An order's row beside one of its authorizations'.
 #[derive(Queryable)]
 struct Row {
     status: String,

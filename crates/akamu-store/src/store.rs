@@ -114,7 +114,7 @@ impl Store {
     }
 
     /// Ends the threads of the embedded database once everything that waits is read or committed; its log is in the
-    /// database file then. On SQLite, later operations answer [`StoreError::Closed`].
+    /// database file then. On SQLite, later operations that ask it answer [`StoreError::Closed`].
     pub async fn close(&self) {
         if let Backend::Sqlite(embedded) = &self.inner.backend {
             embedded.close().await;
