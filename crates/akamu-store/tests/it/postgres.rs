@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -57,22 +58,27 @@ impl Proxy {
 
 fn forward(mut client: TcpStream, mut server: TcpStream, lost: &Lost) {
     let (mut to_client, mut from_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-    let answers = std::thread::spawn(move || {
-        let _ = std::io::copy(&mut from_server, &mut to_client);
-        let _ = to_client.shutdown(Shutdown::Both);
+    let is_cut = Arc::new(AtomicBool::new(false));
+    let answers = std::thread::spawn({
+        let is_cut = is_cut.clone();
+        move || {
+            let mut octets = [0; 16_384];
+            while let Ok(count @ 1..) = from_server.read(&mut octets) {
+                // The server, which answers once it has committed, is heard no more.
+                if is_cut.load(Ordering::SeqCst) || to_client.write_all(&octets[..count]).is_err() {
+                    break;
+                }
+            }
+            let _ = to_client.shutdown(Shutdown::Both);
+        }
     });
     let mut octets = [0; 16_384];
     while let Ok(count @ 1..) = client.read(&mut octets) {
         let sent = &octets[..count];
         let has = |wanted: &Vec<u8>| sent.windows(wanted.len()).any(|it| it == wanted);
-        if lost.lock().unwrap().take_if(|it| has(it)).is_some() {
-            // The client hears nothing more. The server commits before it sees that nobody listens.
-            let _ = client.shutdown(Shutdown::Both);
-            let _ = server.write_all(sent);
-            let _ = server.shutdown(Shutdown::Write);
-            break;
-        }
-        if server.write_all(sent).is_err() {
+        let is_last = lost.lock().unwrap().take_if(|it| has(it)).is_some();
+        is_cut.store(is_last, Ordering::SeqCst);
+        if server.write_all(sent).is_err() || is_last {
             break;
         }
     }
