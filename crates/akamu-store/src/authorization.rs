@@ -223,7 +223,7 @@ impl Owned for Authorization {
     const OPERATION: &'static str = "account_and_authorization";
 
     fn find(reading: &mut Reading<'_>, account: AccountId, id: AuthorizationId) -> DbResult<Option<(Account, Self)>> {
-        let found = read(reading.connection, id, reading.known.as_ref(), &mut reading.redemption)?;
+        let found = read(reading.connection, id, reading.known, &mut reading.redemption)?;
         Ok(found.filter(|it| it.is_of_account(account, reading.now)).map(|it| (it.account, it.authorization)))
     }
 }

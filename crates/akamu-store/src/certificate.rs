@@ -75,7 +75,7 @@ impl Owned for Certificate {
     const OPERATION: &'static str = "account_and_certificate";
 
     fn find(reading: &mut Reading<'_>, account: AccountId, id: CertificateId) -> DbResult<Option<(Account, Self)>> {
-        read(reading.connection, account, id, reading.known.as_ref(), &mut reading.redemption)
+        read(reading.connection, account, id, reading.known, &mut reading.redemption)
     }
 }
 

@@ -17,7 +17,7 @@ pub(crate) struct KnownAccounts(Arc<Mutex<Kept>>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    accounts: HashMap<AccountId, Account>,
+    accounts: HashMap<AccountId, Arc<Account>>,
     changes: u64,
 }
 
@@ -31,7 +31,7 @@ impl KnownAccounts {
     }
 
     /// The account, where it is known, or since when it will be.
-    pub(crate) fn get(&self, id: AccountId) -> Result<Account, Changes> {
+    pub(crate) fn get(&self, id: AccountId) -> Result<Arc<Account>, Changes> {
         let kept = self.kept();
         kept.accounts.get(&id).cloned().ok_or(Changes(kept.changes))
     }
@@ -45,7 +45,7 @@ impl KnownAccounts {
         if kept.accounts.len() >= CAPACITY {
             kept.accounts.clear();
         }
-        kept.accounts.insert(account.id, account.clone());
+        kept.accounts.insert(account.id, Arc::new(account.clone()));
     }
 
     /// What an operation that changes the account holds.
@@ -75,15 +75,15 @@ mod tests {
 
     use super::*;
 
-    fn account(n: i64) -> Account {
-        Account {
+    fn account(n: i64) -> Arc<Account> {
+        Arc::new(Account {
             id: AccountId::from_i64(n).unwrap(),
             status: AccountStatus::Valid,
             jwk: "{}".to_owned(),
             thumbprint: "A".repeat(43).parse().unwrap(),
             contact: Vec::new(),
             terms_agreed: true,
-        }
+        })
     }
 
     #[test]

@@ -250,7 +250,7 @@ impl Owned for Order {
 
     fn find(reading: &mut Reading<'_>, account: AccountId, id: OrderId) -> DbResult<Option<(Account, Self)>> {
         let Reading { connection, redemption, known, now } = reading;
-        let found = read(connection, account, id, known.as_ref(), redemption, *now)?;
+        let found = read(connection, account, id, *known, redemption, *now)?;
         Ok(found.map(|it| (it.account, it.order)))
     }
 }

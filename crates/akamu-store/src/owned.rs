@@ -1,6 +1,7 @@
 //! What an account has, read together with it by a request that its key has signed.
 
 use std::fmt;
+use std::sync::Arc;
 
 use akamu_proto::{AccountId, Timestamp};
 
@@ -40,7 +41,7 @@ pub struct Reading<'a> {
     pub(crate) connection: &'a mut AnyConnection,
     pub(crate) redemption: Redemption<'a>,
     /// The account, where it need not be read.
-    pub(crate) known: Option<Account>,
+    pub(crate) known: Option<&'a Account>,
     pub(crate) now: Timestamp,
 }
 
@@ -101,7 +102,7 @@ impl Store {
         let Some(accounts) = self.known_accounts() else { return self.find(account, id, row, None, now).await };
         match accounts.get(account) {
             Ok(known) => match T::of_known(&known) {
-                Some(object) => Ok(AccountAnd::Found(known, Some(object))),
+                Some(object) => Ok(AccountAnd::Found(Account::clone(&known), Some(object))),
                 None => self.find(account, id, row, Some(known), now).await,
             },
             Err(changes) => {
@@ -119,12 +120,12 @@ impl Store {
         account: AccountId,
         id: T::Id,
         row: Option<RedeemedRow>,
-        known: Option<Account>,
+        known: Option<Arc<Account>>,
         now: Timestamp,
     ) -> Result<AccountAnd<T>, StoreError> {
         self.select(T::OPERATION, move |connection| {
             let redemption = Redemption::of(row.as_ref());
-            let mut reading = Reading { connection, redemption, known: known.clone(), now };
+            let mut reading = Reading { connection, redemption, known: known.as_deref(), now };
             let found = T::find(&mut reading, account, id)?;
             if !reading.redemption.finish(reading.connection)? {
                 return Ok(AccountAnd::BadNonce);
@@ -133,7 +134,7 @@ impl Store {
                 return Ok(AccountAnd::Found(account, Some(object)));
             }
             let alone = match reading.known {
-                Some(known) => Some(known),
+                Some(known) => Some(known.clone()),
                 None => account::by_id(reading.connection, account)?,
             };
             Ok(alone.map_or(AccountAnd::NoAccount, |account| AccountAnd::Found(account, None)))
