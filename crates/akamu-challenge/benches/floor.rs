@@ -1,19 +1,30 @@
-//! What each validator costs itself, over a network in memory: who answers it does so on threads that are not counted.
+//! What each validator costs a busy server, its sockets and the questions to DNS included: as many run at once as keep it
+//! from waiting. Who answers them, on loopback, does so on a thread that is not counted.
 
 #[path = "../../../benches/cpu_time.rs"]
 mod cpu_time;
+#[expect(
+    dead_code,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "the tests' own, of which this needs a part"
+)]
+#[path = "../tests/it/dns/server.rs"]
+mod server;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use akamu_challenge::testing::{TestClock, TestNames, TestNetwork, TestPeer};
 use akamu_challenge::{
-    AccountHashPrefix, AddressPolicy, Deadline, Dns01, DnsPersist01, Http01, Probe, TlsAlpn01, TxtRecord,
-    ValidationRequest, Validator,
+    AccountHashPrefix, AddressPolicy, Deadline, Dns01, DnsClient, DnsPersist01, Http01, Probe, SystemClock,
+    TcpConnector, TlsAlpn01, ValidationRequest, Validator,
 };
-use akamu_proto::{AccountUri, DnsName, Identifier, KeyAuthorization, Thumbprint, Timestamp, Token};
+use akamu_proto::{AccountUri, DnsName, Identifier, KeyAuthorization, Thumbprint, Token};
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use criterion::Criterion;
+use futures_util::future::join_all;
+use hickory_server::proto::rr::RecordType;
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use rustix::time::ClockId;
 use rustls::ServerConfig;
@@ -22,43 +33,50 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
 use tokio_rustls::TlsAcceptor;
 
 use crate::cpu_time::CpuTime;
+use crate::server::{Answer, TestServer, address, record, txt};
+
+const CLOCK: CpuTime = CpuTime(ClockId::ThreadCPUTime);
+
+/// As many validations as run at once.
+const AT_ONCE: u64 = 16;
 
 const NAME: &str = "www.example.com";
-const ADDRESS: &str = "10.0.0.80";
 const ACCOUNT: &str = "https://ca.example/acme/account/42";
 
 fn main() {
-    let mut criterion = CpuTime(ClockId::ThreadCPUTime).criterion();
-    let peers = Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
-    let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let names = TestNames::default();
-    let network = TestNetwork::default();
-    let clock = TestClock::at(Timestamp::from_unix_secs(1_790_000_000));
-    names.set_addresses(NAME, Ok(vec![ADDRESS.parse().expect("an address")]));
-    let probe = || Probe::new(names.clone(), network.clone(), clock.clone(), AddressPolicy::default());
+    let mut criterion = CLOCK.criterion();
+    let peers = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let name = Identifier::dns(NAME).expect("a name");
     let thumbprint = Thumbprint::of_canonical_jwk("{}");
     let key_authorization = KeyAuthorization::new(&Token::from_random([7; 32]), &thumbprint);
+    let digest = Base64UrlUnpadded::encode_string(&Sha256::digest(key_authorization.as_str()));
+    let (dns_01, dns_persist_01) = (format!("_acme-challenge.{NAME}"), format!("_validation-persist.{NAME}"));
+    let persistent = format!("ca.example; accounturi={ACCOUNT}");
+    let texts = |owner: &str, text: &str| Answer::records(vec![record(owner, txt(&[text.as_bytes()]))]);
+    let names = peers.block_on(TestServer::start([
+        (NAME, RecordType::A, Answer::records(vec![record(NAME, address("127.0.0.1"))])),
+        (NAME, RecordType::AAAA, Answer::records(Vec::new())),
+        (dns_01.as_str(), RecordType::TXT, texts(&dns_01, &digest)),
+        (dns_persist_01.as_str(), RecordType::TXT, texts(&dns_persist_01, &persistent)),
+    ]));
+    let dns = || DnsClient::new([names.address]);
+    let loopback = AddressPolicy::default().allow(["127.0.0.1/32".parse().expect("a network")]);
+    let probe = || Probe::new(dns(), TcpConnector, SystemClock, loopback.clone());
     let with_token = ValidationRequest::with_key_authorization(name.clone(), key_authorization.clone());
 
-    serve_http(&network, peers.handle(), key_authorization.as_str());
-    measure(&mut criterion, &runtime, &Http01::new(probe(), 80), &with_token);
-    serve_tls(&network, peers.handle(), key_authorization.as_str());
-    measure(&mut criterion, &runtime, &TlsAlpn01::new(probe(), 443), &with_token);
-
-    let txt = |value: &str| Ok(vec![TxtRecord::new([value.to_owned()])]);
-    let digest = Base64UrlUnpadded::encode_string(&Sha256::digest(key_authorization.as_str()));
-    names.set_txt(&format!("_acme-challenge.{NAME}"), txt(&digest));
-    measure(&mut criterion, &runtime, &Dns01::new(names.clone(), clock.clone()), &with_token);
-
+    let http = serve_http(&peers, key_authorization.as_str());
+    measure(&mut criterion, &runtime, &Http01::new(probe(), http.port()), &with_token);
+    let tls = serve_tls(&peers, key_authorization.as_str());
+    measure(&mut criterion, &runtime, &TlsAlpn01::new(probe(), tls.port()), &with_token);
+    measure(&mut criterion, &runtime, &Dns01::new(dns(), SystemClock), &with_token);
     let issuer = DnsName::parse("ca.example").expect("a name");
-    let prefix = AccountHashPrefix::under("https://ca.example");
-    let persist = DnsPersist01::new(names.clone(), clock.clone(), [issuer], prefix);
-    names.set_txt(&format!("_validation-persist.{NAME}"), txt(&format!("ca.example; accounturi={ACCOUNT}")));
+    let persist = DnsPersist01::new(dns(), SystemClock, [issuer], AccountHashPrefix::under("https://ca.example"));
     let with_account = ValidationRequest::with_account(name, AccountUri::new(ACCOUNT), vec![thumbprint]);
     measure(&mut criterion, &runtime, &persist, &with_account);
     criterion.final_summary();
@@ -70,35 +88,46 @@ fn measure(
     validator: &dyn Validator,
     request: &ValidationRequest,
 ) {
+    let validate = async || {
+        let report = validator.validate(request, Deadline::after(Duration::from_secs(10))).await;
+        assert!(report.is_valid(), "{report}");
+    };
     let mut group = criterion.benchmark_group("challenge");
     group.bench_function(validator.method().as_str(), |it| {
-        it.iter(|| {
-            let deadline = || Deadline::after(Duration::from_secs(10));
-            let report = runtime.block_on(async { validator.validate(request, deadline()).await });
-            assert!(report.is_valid(), "{report}");
+        it.iter_custom(|count| {
+            let lanes = AT_ONCE.min(count);
+            let lane = async |lane| {
+                for _ in (lane..count).step_by(usize::try_from(lanes).expect("few")) {
+                    validate().await;
+                }
+            };
+            let start = CLOCK.now();
+            runtime.block_on(join_all((0..lanes).map(lane)));
+            CLOCK.now().saturating_sub(start)
         });
     });
     group.finish();
 }
 
-/// Hands each connection to a thread of the peers.
-fn serve<F, T>(network: &TestNetwork, port: u16, peers: &Handle, serve: F)
+/// Hands each connection to a task of the peers.
+fn serve<T>(peers: &Runtime, serve: impl Fn(TcpStream) -> T + Send + 'static) -> SocketAddr
 where
-    F: Fn(TestPeer) -> T + Send + Sync + 'static,
     T: Future<Output = ()> + Send + 'static,
 {
-    let peers = peers.clone();
-    let address = format!("{ADDRESS}:{port}").parse().expect("an address");
-    network.serve(address, move |peer| {
-        drop(peers.spawn(serve(peer)));
-        async {}
-    });
+    let listener = peers.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
+    let address = listener.local_addr().expect("an address");
+    drop(peers.spawn(async move {
+        while let Ok((peer, _)) = listener.accept().await {
+            drop(tokio::spawn(serve(peer)));
+        }
+    }));
+    address
 }
 
-fn serve_http(network: &TestNetwork, peers: &Handle, body: &str) {
+fn serve_http(peers: &Runtime, body: &str) -> SocketAddr {
     let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
     let answer: Arc<str> = answer.into();
-    serve(network, 80, peers, move |mut peer| {
+    serve(peers, move |mut peer| {
         let answer = Arc::clone(&answer);
         async move {
             // The request is sent whole.
@@ -107,10 +136,10 @@ fn serve_http(network: &TestNetwork, peers: &Handle, body: &str) {
                 let _ = peer.write_all(answer.as_bytes()).await;
             }
         }
-    });
+    })
 }
 
-fn serve_tls(network: &TestNetwork, peers: &Handle, key_authorization: &str) {
+fn serve_tls(peers: &Runtime, key_authorization: &str) -> SocketAddr {
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new([NAME.to_owned()]).expect("a name");
     params.custom_extensions = vec![CustomExtension::new_acme_identifier(&Sha256::digest(key_authorization))];
@@ -127,10 +156,10 @@ fn serve_tls(network: &TestNetwork, peers: &Handle, key_authorization: &str) {
         .with_cert_resolver(Arc::new(certified));
     config.alpn_protocols = vec![b"acme-tls/1".to_vec()];
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    serve(network, 443, peers, move |peer| {
+    serve(peers, move |peer| {
         let acceptor = acceptor.clone();
         async move {
             let _ = acceptor.accept(peer).await;
         }
-    });
+    })
 }

@@ -1,5 +1,5 @@
-//! What TLS and HTTP cost a server of a kept connection, with nothing behind them: a client on another thread, which is not
-//! counted, sends requests as large as ACME's, and gets answers as large.
+//! What TLS and HTTP cost a server of a kept connection, with nothing behind them: clients on other threads, which are not
+//! counted, send requests as large as ACME's, and get answers as large.
 
 #[path = "../../../benches/cpu_time.rs"]
 mod cpu_time;
@@ -25,6 +25,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::cpu_time::CpuTime;
@@ -34,6 +35,8 @@ const CLOCK: CpuTime = CpuTime(ClockId::ThreadCPUTime);
 /// Octets of a signed request, and of an authorization.
 const REQUEST: usize = 500;
 const ANSWER: usize = 700;
+/// Connections of which one server takes care at once.
+const CLIENTS: u64 = 8;
 
 fn main() {
     let mut criterion = CLOCK.criterion();
@@ -105,19 +108,31 @@ impl Peers {
         spent
     }
 
+    /// Clients enough that the server finds work, and is not woken for each request.
     fn requests(&self, runtime: &Runtime, count: u64) -> Duration {
-        let (address, client) = (self.address, Arc::clone(&self.client));
-        let asking = thread::spawn(move || ask(connect(address, &client).expect("a connection"), count));
-        let (stream, _) = runtime.block_on(self.listener.accept()).expect("a connection");
-        let _ = stream.set_nodelay(true);
-        let stream = runtime.block_on(self.acceptor.accept(stream)).expect("a handshake");
+        let mut asking = Vec::new();
+        let mut streams = Vec::new();
+        for client in 0..CLIENTS.min(count) {
+            let (address, config) = (self.address, Arc::clone(&self.client));
+            let share = (count - client).div_ceil(CLIENTS);
+            asking.push(thread::spawn(move || ask(connect(address, &config).expect("a connection"), share)));
+            let (stream, _) = runtime.block_on(self.listener.accept()).expect("a connection");
+            let _ = stream.set_nodelay(true);
+            streams.push(runtime.block_on(self.acceptor.accept(stream)).expect("a handshake"));
+        }
+        let mut connections = JoinSet::new();
+        for stream in streams {
+            let serve = async move {
+                let server = auto::Builder::new(TokioExecutor::new());
+                server.serve_connection(TokioIo::new(stream), service_fn(answer)).await.map_err(|it| it.to_string())
+            };
+            connections.spawn_on(serve, runtime.handle());
+        }
         let start = CLOCK.now();
-        let served = runtime.block_on(
-            auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service_fn(answer)),
-        );
+        let served = runtime.block_on(connections.join_all());
         let spent = CLOCK.now().saturating_sub(start);
-        served.expect("it is the client that ends it");
-        asking.join().expect("the client").expect("every answer");
+        served.into_iter().for_each(|it| it.expect("it is the client that ends it"));
+        asking.into_iter().for_each(|it| it.join().expect("the client").expect("every answer"));
         spent
     }
 }
