@@ -155,34 +155,41 @@ fn record(
                 orders::lease_expires_at.eq(None::<i64>),
             ))
     };
-    let certificate = || {
-        orders::table.find(id).select((
-            issuance.serial.as_slice().into_sql::<Binary>(),
-            orders::account_id,
-            orders::id,
-            new.der.as_slice().into_sql::<Binary>(),
-            new.chain.as_octets().as_slice().into_sql::<Binary>(),
-            new.not_before.unix_micros().into_sql::<BigInt>(),
-            new.not_after.unix_micros().into_sql::<BigInt>(),
-        ))
-    };
-    let columns = (
-        certificates::serial,
-        certificates::account_id,
-        certificates::order_id,
-        certificates::der,
-        certificates::chain,
-        certificates::not_before,
-        certificates::not_after,
-    );
     let is_recorded = match connection {
         AnyConnection::Postgres(it) => {
-            let statement =
-                diesel::insert_into(certificates::table).values(certificate().filter(DidBeside)).into_columns(columns);
+            let certificate = orders::table.find(id).filter(DidBeside).select((
+                issuance.serial.as_slice().into_sql::<Binary>(),
+                orders::account_id,
+                orders::id,
+                new.der.as_slice().into_sql::<Binary>(),
+                new.chain.as_octets().as_slice().into_sql::<Binary>(),
+                new.not_before.unix_micros().into_sql::<BigInt>(),
+                new.not_after.unix_micros().into_sql::<BigInt>(),
+            ));
+            let columns = (
+                certificates::serial,
+                certificates::account_id,
+                certificates::order_id,
+                certificates::der,
+                certificates::chain,
+                certificates::not_before,
+                certificates::not_after,
+            );
+            let statement = diesel::insert_into(certificates::table).values(certificate).into_columns(columns);
             kept!(With { beside: update().returning(orders::id), statement }).execute(it)? == 1
         }
         AnyConnection::Sqlite(it) => {
-            let insert = diesel::insert_into(certificates::table).values(certificate()).into_columns(columns);
+            // One row and no SELECT: for what may be several SQLite copies each page before it changes.
+            let certificate = (
+                certificates::serial.eq(issuance.serial.as_slice()),
+                certificates::account_id.eq(issuance.account.as_i64()),
+                certificates::order_id.eq(id),
+                certificates::der.eq(new.der.as_slice()),
+                certificates::chain.eq(new.chain.as_octets().as_slice()),
+                certificates::not_before.eq(new.not_before.unix_micros()),
+                certificates::not_after.eq(new.not_after.unix_micros()),
+            );
+            let insert = diesel::insert_into(certificates::table).values(certificate);
             kept!(update()).execute(it)? == 1 && kept!(insert).execute(it)? == 1
         }
     };

@@ -154,43 +154,44 @@ fn lease(
     Ok(changed == 1)
 }
 
-/// Moves a pending challenge to processing, where its result is wanted and no other challenge of the authorization is in
-/// processing. Its attempt, which is counted here where it has a lease; `None` where all is not so.
+/// Moves a challenge that was read as pending to processing, where it still is, its result is wanted and no other challenge
+/// of the authorization is in processing; tells whether all is so. With a lease its next attempt is counted.
 fn start(
     connection: &mut AnyConnection,
     id: AuthorizationId,
-    challenge_type: &ChallengeType,
+    challenge: &Challenge,
     proof: &str,
     terms: Option<&LeaseTerms>,
     now: Timestamp,
-) -> DbResult<Option<i16>> {
+) -> DbResult<bool> {
     let id = id.as_octets().as_slice();
     let pending = || {
         let busy = others
             .filter(others.field(challenges::authorization_id).eq(id))
             .filter(others.field(challenges::status).eq(ChallengeStatus::Processing.as_str()));
         challenges::table
-            .find((id, challenge_type.as_str()))
+            .find((id, challenge.challenge_type.as_str()))
             .filter(challenges::status.eq(ChallengeStatus::Pending.as_str()))
+            .filter(challenges::attempt.eq(challenge.attempt))
             .filter(exists(wants_result(id, now.unix_micros())))
             .filter(not(exists(busy)))
     };
     let to_processing = (challenges::status.eq(ChallengeStatus::Processing.as_str()), challenges::key_auth.eq(proof));
-    let Some(terms) = terms else {
-        let queued = diesel::update(pending()).set(to_processing).returning(challenges::attempt);
-        return on!(connection, |it| kept!(queued).get_result(it)).optional();
+    let changed = match terms {
+        None => on!(connection, |it| kept!(diesel::update(pending()).set(to_processing)).execute(it))?,
+        Some(terms) => {
+            let end = connection.lease_clock(now).plus(terms.micros());
+            let update = diesel::update(pending()).set((
+                to_processing,
+                challenges::attempt.eq(challenge.attempt + 1),
+                challenges::lease_token.eq(terms.token.as_octets()),
+                challenges::lease_owner.eq(terms.owner()),
+                challenges::lease_expires_at.eq(end.nullable()),
+            ));
+            on!(connection, |it| kept!(update).execute(it))?
+        }
     };
-    let end = connection.lease_clock(now).plus(terms.micros());
-    let update = diesel::update(pending())
-        .set((
-            to_processing,
-            challenges::attempt.eq(challenges::attempt + 1_i16),
-            challenges::lease_token.eq(terms.token.as_octets()),
-            challenges::lease_owner.eq(terms.owner()),
-            challenges::lease_expires_at.eq(end.nullable()),
-        ))
-        .returning(challenges::attempt);
-    on!(connection, |it| kept!(update).get_result(it)).optional()
+    Ok(changed == 1)
 }
 
 fn begin(
@@ -203,7 +204,8 @@ fn begin(
 ) -> DbResult<ValidationBegun> {
     let challenge = read.challenges.iter().find(|it| it.challenge_type == *challenge_type);
     let Some(challenge) = challenge else { return Ok(ValidationBegun::NotFound) };
-    if let Some(attempt) = start(connection, read.id, challenge_type, proof, terms, now)? {
+    if start(connection, read.id, challenge, proof, terms, now)? {
+        let attempt = challenge.attempt + i16::from(terms.is_some());
         let authorization = processing(read, challenge_type, attempt);
         let Some(terms) = terms else { return Ok(ValidationBegun::Queued(authorization)) };
         let subject = validation(connection, &authorization, challenge, proof, attempt)?;

@@ -72,21 +72,19 @@ fn create_at_once(connection: &mut PgConnection, new: &NewOrder, now: Timestamp)
 
 fn create_in_turn(connection: &mut SqliteConnection, new: &NewOrder, now: Timestamp) -> DbResult<bool> {
     let (id, account) = (new.id.as_octets().as_slice(), new.account.as_i64());
-    let order = accounts::table
+    let owner = accounts::table
         .filter(accounts::id.eq(account))
         .filter(accounts::status.eq(AccountStatus::Valid.as_str()))
-        .select((
-            id.into_sql::<Binary>(),
-            accounts::id,
-            OrderStatus::Pending.as_str().into_sql::<Text>(),
-            new.expires_at.unix_micros().into_sql::<BigInt>(),
-            now.unix_micros().into_sql::<BigInt>(),
-        ));
-    let is_made = diesel::insert_into(orders::table)
-        .values(order)
-        .into_columns((orders::id, orders::account_id, orders::status, orders::expires_at, orders::created_at))
-        .on_conflict_do_nothing()
-        .execute(connection)?;
+        .select(accounts::id);
+    let order = (
+        orders::id.eq(id),
+        // NULL where there is none: then the row is left out, as one whose id is taken.
+        orders::account_id.eq(owner.single_value().assume_not_null()),
+        orders::status.eq(OrderStatus::Pending.as_str()),
+        orders::expires_at.eq(new.expires_at.unix_micros()),
+        orders::created_at.eq(now.unix_micros()),
+    );
+    let is_made = kept!(diesel::insert_or_ignore_into(orders::table).values(order)).execute(connection)?;
     if is_made == 0 {
         return Ok(false);
     }
