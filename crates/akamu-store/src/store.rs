@@ -185,7 +185,7 @@ impl Store {
     }
 
     /// One operation that decides and changes in one statement, which commits by itself on PostgreSQL; what else it runs
-    /// only reads. Run again as [`Store::write`] is.
+    /// only reads, or has a transaction of its own there. Run again as [`Store::write`] is.
     pub(crate) async fn change<T, F>(&self, name: &'static str, operation: F) -> Result<T, StoreError>
     where
         T: Send + 'static,

@@ -1,12 +1,14 @@
 //! Records a result, once, and moves challenge and authorization together.
 
-use akamu_proto::{AuthorizationId, AuthorizationStatus, ChallengeStatus, ChallengeType, Timestamp};
+use akamu_proto::{AccountStatus, AuthorizationId, AuthorizationStatus, ChallengeStatus, ChallengeType, Timestamp};
 use diesel::dsl::exists;
 use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Binary, Nullable, Text};
 
 use super::claim::free;
 use super::{Validation, ValidationOutcome, ValidationRecorded, wants_result};
-use crate::authorization::{self, Authorization};
+use crate::authorization::{self, Authorization, Challenge};
 use crate::connection::{AnyConnection, DbResult, kept, on};
 use crate::error::StoreError;
 use crate::lease::{Lease, LeaseToken};
@@ -16,6 +18,21 @@ use crate::{order, row_lock};
 
 /// The most octets of a report that are kept.
 pub const MAX_REPORT_OCTETS: usize = 16 * 1024;
+
+/// Moves challenge and authorization on PostgreSQL. It takes the authorization first, as whatever moves both ([`row_lock`]).
+const SETTLE: &str = "
+    WITH wanted AS (
+        SELECT authorizations.id FROM authorizations JOIN accounts ON accounts.id = account_id
+        WHERE authorizations.id = $1 AND authorizations.status = $2 AND expires_at > $3 AND accounts.status = $4
+        FOR UPDATE OF authorizations
+    ), settled AS (
+        UPDATE challenges
+        SET status = $5, validated_at = $6, error = $7, lease_expires_at = NULL, reported_at = $3, report = $8
+        FROM wanted
+        WHERE authorization_id = id AND challenge_type = $9 AND status = $10 AND lease_token = $11
+        RETURNING authorization_id
+    )
+    UPDATE authorizations SET status = $12, expires_at = $13 FROM settled WHERE id = authorization_id";
 
 /// A validation's report.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +56,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<ValidationRecorded, StoreError> {
         let report: Vec<u8> = report.iter().copied().take(MAX_REPORT_OCTETS).collect();
-        self.write("validation_record", move |connection| {
+        self.change("validation_record", move |connection| {
             record(connection, lease.subject(), lease.token(), &outcome, &report, now)
         })
         .await
@@ -75,11 +92,27 @@ fn record(
     report: &[u8],
     now: Timestamp,
 ) -> DbResult<ValidationRecorded> {
-    let (id, challenge_type) = (validation.authorization.id, &validation.challenge_type);
-    row_lock::authorization(connection, id)?;
-    if let Some(authorization) = settle(connection, validation, token, outcome, report, now)? {
+    let authorization = settled(&validation.authorization, &validation.challenge_type, outcome, now);
+    if settle(connection, &authorization, &validation.challenge_type, token, report, now)? {
         return Ok(ValidationRecorded::Recorded(authorization));
     }
+    match connection {
+        // What is found stays so until it is dealt with.
+        AnyConnection::Postgres(_) => connection.transaction(|it| leave_unsettled(it, validation, token, report, now)),
+        AnyConnection::Sqlite(_) => leave_unsettled(connection, validation, token, report, now),
+    }
+}
+
+/// A result that moved nothing: it is recorded already, comes too late, or is not wanted any more.
+fn leave_unsettled(
+    connection: &mut AnyConnection,
+    validation: &Validation,
+    token: LeaseToken,
+    report: &[u8],
+    now: Timestamp,
+) -> DbResult<ValidationRecorded> {
+    let (id, challenge_type) = (validation.authorization.id, &validation.challenge_type);
+    row_lock::authorization(connection, id)?;
     let Some(found) = authorization::by_id(connection, id)? else { return Ok(ValidationRecorded::LeaseLost) };
     let Some((challenge, entry)) = found.challenge(challenge_type) else { return Ok(ValidationRecorded::LeaseLost) };
     if entry.lease_token.as_deref() != Some(token.as_octets()) {
@@ -98,18 +131,15 @@ fn record(
     Ok(ValidationRecorded::NoLongerWanted)
 }
 
-/// Moves challenge and authorization, where the lease still holds and the result is wanted: the authorization as it is
-/// then. A claim takes the challenge's row alone, so that is where the lease is asked for.
-fn settle(
-    connection: &mut AnyConnection,
-    validation: &Validation,
-    token: LeaseToken,
+/// The authorization as this result of a challenge of it makes it.
+fn settled(
+    authorization: &Authorization,
+    challenge_type: &ChallengeType,
     outcome: &ValidationOutcome,
-    report: &[u8],
     now: Timestamp,
-) -> DbResult<Option<Authorization>> {
-    let mut authorization = validation.authorization.clone();
-    let (challenge_status, validated_at, error) = match outcome {
+) -> Authorization {
+    let mut authorization = authorization.clone();
+    let (status, validated_at, error) = match outcome {
         ValidationOutcome::Valid { expires_no_later_than } => {
             authorization.status = AuthorizationStatus::Valid;
             authorization.expires_at =
@@ -122,33 +152,87 @@ fn settle(
         }
     };
     for challenge in &mut authorization.challenges {
-        if challenge.challenge_type == validation.challenge_type {
-            challenge.status = challenge_status;
+        if challenge.challenge_type == *challenge_type {
+            challenge.status = status;
             challenge.validated_at = validated_at;
             challenge.error = error.cloned();
         }
     }
-    let id = authorization.id.as_octets().as_slice();
-    let update = diesel::update(challenges::table.find((id, validation.challenge_type.as_str())))
+    authorization
+}
+
+/// Moves challenge and authorization, where the lease still holds and the result is wanted; tells whether it did. A claim
+/// takes the challenge's row alone, so that is where the lease is asked for.
+fn settle(
+    connection: &mut AnyConnection,
+    settled: &Authorization,
+    challenge_type: &ChallengeType,
+    token: LeaseToken,
+    report: &[u8],
+    now: Timestamp,
+) -> DbResult<bool> {
+    let Some(challenge) = settled.challenges.iter().find(|it| it.challenge_type == *challenge_type) else {
+        return Ok(false);
+    };
+    match connection {
+        AnyConnection::Postgres(it) => settle_at_once(it, settled, challenge, token, report, now),
+        AnyConnection::Sqlite(it) => settle_in_turn(it, settled, challenge, token, report, now),
+    }
+}
+
+fn settle_at_once(
+    connection: &mut PgConnection,
+    settled: &Authorization,
+    challenge: &Challenge,
+    token: LeaseToken,
+    report: &[u8],
+    now: Timestamp,
+) -> DbResult<bool> {
+    let statement = sql_query(SETTLE)
+        .bind::<Binary, _>(settled.id.as_octets().as_slice())
+        .bind::<Text, _>(AuthorizationStatus::Pending.as_str())
+        .bind::<BigInt, _>(now.unix_micros())
+        .bind::<Text, _>(AccountStatus::Valid.as_str())
+        .bind::<Text, _>(challenge.status.as_str())
+        .bind::<Nullable<BigInt>, _>(challenge.validated_at.map(Timestamp::unix_micros))
+        .bind::<Nullable<Text>, _>(challenge.error.as_ref().map(order::stored_problem))
+        .bind::<Binary, _>(report)
+        .bind::<Text, _>(challenge.challenge_type.as_str())
+        .bind::<Text, _>(ChallengeStatus::Processing.as_str())
+        .bind::<Binary, _>(token.as_octets())
+        .bind::<Text, _>(settled.status.as_str())
+        .bind::<BigInt, _>(settled.expires_at.unix_micros());
+    kept!(statement).execute(connection).map(|rows| rows == 1)
+}
+
+fn settle_in_turn(
+    connection: &mut SqliteConnection,
+    settled: &Authorization,
+    challenge: &Challenge,
+    token: LeaseToken,
+    report: &[u8],
+    now: Timestamp,
+) -> DbResult<bool> {
+    let id = settled.id.as_octets().as_slice();
+    let update = diesel::update(challenges::table.find((id, challenge.challenge_type.as_str())))
         .filter(challenges::status.eq(ChallengeStatus::Processing.as_str()))
         .filter(challenges::lease_token.eq(token.as_octets()))
         .filter(exists(wants_result(id, now.unix_micros())))
         .set((
-            challenges::status.eq(challenge_status.as_str()),
-            challenges::validated_at.eq(validated_at.map(Timestamp::unix_micros)),
-            challenges::error.eq(error.map(order::stored_problem)),
+            challenges::status.eq(challenge.status.as_str()),
+            challenges::validated_at.eq(challenge.validated_at.map(Timestamp::unix_micros)),
+            challenges::error.eq(challenge.error.as_ref().map(order::stored_problem)),
             challenges::lease_expires_at.eq(None::<i64>),
             challenges::reported_at.eq(now.unix_micros()),
             challenges::report.eq(report),
         ));
-    let changed = on!(connection, |it| kept!(update).execute(it))?;
-    if changed == 0 {
-        return Ok(None);
+    if kept!(update).execute(connection)? == 0 {
+        return Ok(false);
     }
     let update = diesel::update(authorizations::table.find(id)).set((
-        authorizations::status.eq(authorization.status.as_str()),
-        authorizations::expires_at.eq(authorization.expires_at.unix_micros()),
+        authorizations::status.eq(settled.status.as_str()),
+        authorizations::expires_at.eq(settled.expires_at.unix_micros()),
     ));
-    on!(connection, |it| kept!(update).execute(it))?;
-    Ok(Some(authorization))
+    kept!(update).execute(connection)?;
+    Ok(true)
 }

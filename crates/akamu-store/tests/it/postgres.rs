@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use akamu_proto::{CertificateId, ChallengeType, OrderStatus, RevocationReason};
+use akamu_proto::{AuthorizationStatus, CertificateId, ChallengeType, OrderStatus, RevocationReason};
 use akamu_store::{
     AccountAnd, AccountCreated, IssuanceBegun, IssuanceRecorded, KeyChanged, Order, OrderCreated, Revoked, Store,
     ValidationBegun, ValidationRecorded,
@@ -142,8 +142,8 @@ async fn an_operation_whose_answer_is_lost_is_done_once() {
     assert_eq!(held.subject().attempt, 1);
     proxy.assert_lost();
 
-    proxy.lose_the_next_answer();
-    let recorded = record(store, held, VALID).await;
+    proxy.lose_the_answer_to(b"what was seen");
+    let recorded = store.validation_record(held, VALID, b"what was seen", NOW).await.unwrap();
     assert!(matches!(recorded, ValidationRecorded::Recorded(_)), "{recorded:?}");
     proxy.assert_lost();
 
@@ -253,6 +253,35 @@ async fn an_operation_that_a_deadlock_ended_runs_again() {
     assert!(matches!(recorded, ValidationRecorded::Recorded(_)), "{recorded:?}");
     waiting.await.unwrap();
     assert_eq!(reread(store, &order).await.status, OrderStatus::Ready);
+}
+
+/// Whoever has the authorization may take the challenge too; the result finds what they made of both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_result_waits_for_the_authorization_before_it_takes_the_challenge() {
+    let Some(place) = Place::postgres() else { return };
+    let database = Database::new(place).await;
+    let store = &database.store;
+    let owner = account(store).await;
+    for (left, is_wanted) in [("pending", true), ("deactivated", false)] {
+        let order = scene::order(store, owner, &["a.example"]).await;
+        let held = begin(store, owner, order.authorizations[0]).await;
+        let mut other = database.raw();
+        other.execute("BEGIN; SELECT id FROM authorizations FOR UPDATE").unwrap();
+        let recording = tokio::spawn({
+            let store = store.clone();
+            async move { record(&store, held, VALID).await }
+        });
+        until_blocked(&mut database.raw(), 1).await;
+        other.execute("SET LOCAL lock_timeout = '1ms'; SELECT token FROM challenges FOR UPDATE").unwrap();
+        other
+            .execute(&format!("UPDATE authorizations SET status = '{left}' WHERE status = 'pending'; COMMIT"))
+            .unwrap();
+        match recording.await.unwrap() {
+            ValidationRecorded::Recorded(it) => assert!(is_wanted && it.status == AuthorizationStatus::Valid, "{it:?}"),
+            ValidationRecorded::NoLongerWanted => assert!(!is_wanted),
+            ValidationRecorded::LeaseLost => panic!("nobody else had it"),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
