@@ -8,7 +8,7 @@ use diesel::sql_types::{BigInt, Binary, Nullable, Text};
 
 use super::claim::free;
 use super::{Validation, ValidationOutcome, ValidationRecorded, wants_result};
-use crate::authorization::{self, Authorization, Challenge};
+use crate::authorization::{self, Authorization};
 use crate::connection::{AnyConnection, DbResult, kept, on};
 use crate::error::StoreError;
 use crate::lease::{Lease, LeaseToken};
@@ -174,65 +174,44 @@ fn settle(
     let Some(challenge) = settled.challenges.iter().find(|it| it.challenge_type == *challenge_type) else {
         return Ok(false);
     };
-    match connection {
-        AnyConnection::Postgres(it) => settle_at_once(it, settled, challenge, token, report, now),
-        AnyConnection::Sqlite(it) => settle_in_turn(it, settled, challenge, token, report, now),
-    }
-}
-
-fn settle_at_once(
-    connection: &mut PgConnection,
-    settled: &Authorization,
-    challenge: &Challenge,
-    token: LeaseToken,
-    report: &[u8],
-    now: Timestamp,
-) -> DbResult<bool> {
-    let statement = sql_query(SETTLE)
-        .bind::<Binary, _>(settled.id.as_octets().as_slice())
-        .bind::<Text, _>(AuthorizationStatus::Pending.as_str())
-        .bind::<BigInt, _>(now.unix_micros())
-        .bind::<Text, _>(AccountStatus::Valid.as_str())
-        .bind::<Text, _>(challenge.status.as_str())
-        .bind::<Nullable<BigInt>, _>(challenge.validated_at.map(Timestamp::unix_micros))
-        .bind::<Nullable<Text>, _>(challenge.error.as_ref().map(order::stored_problem))
-        .bind::<Binary, _>(report)
-        .bind::<Text, _>(challenge.challenge_type.as_str())
-        .bind::<Text, _>(ChallengeStatus::Processing.as_str())
-        .bind::<Binary, _>(token.as_octets())
-        .bind::<Text, _>(settled.status.as_str())
-        .bind::<BigInt, _>(settled.expires_at.unix_micros());
-    kept!(statement).execute(connection).map(|rows| rows == 1)
-}
-
-fn settle_in_turn(
-    connection: &mut SqliteConnection,
-    settled: &Authorization,
-    challenge: &Challenge,
-    token: LeaseToken,
-    report: &[u8],
-    now: Timestamp,
-) -> DbResult<bool> {
     let id = settled.id.as_octets().as_slice();
-    let update = diesel::update(challenges::table.find((id, challenge.challenge_type.as_str())))
-        .filter(challenges::status.eq(ChallengeStatus::Processing.as_str()))
-        .filter(challenges::lease_token.eq(token.as_octets()))
-        .filter(exists(wants_result(id, now.unix_micros())))
-        .set((
-            challenges::status.eq(challenge.status.as_str()),
-            challenges::validated_at.eq(challenge.validated_at.map(Timestamp::unix_micros)),
-            challenges::error.eq(challenge.error.as_ref().map(order::stored_problem)),
-            challenges::lease_expires_at.eq(None::<i64>),
-            challenges::reported_at.eq(now.unix_micros()),
-            challenges::report.eq(report),
-        ));
-    if kept!(update).execute(connection)? == 0 {
-        return Ok(false);
+    let error = challenge.error.as_ref().map(order::stored_problem);
+    match connection {
+        AnyConnection::Postgres(it) => {
+            let statement = sql_query(SETTLE)
+                .bind::<Binary, _>(id)
+                .bind::<Text, _>(AuthorizationStatus::Pending.as_str())
+                .bind::<BigInt, _>(now.unix_micros())
+                .bind::<Text, _>(AccountStatus::Valid.as_str())
+                .bind::<Text, _>(challenge.status.as_str())
+                .bind::<Nullable<BigInt>, _>(challenge.validated_at.map(Timestamp::unix_micros))
+                .bind::<Nullable<Text>, _>(error)
+                .bind::<Binary, _>(report)
+                .bind::<Text, _>(challenge_type.as_str())
+                .bind::<Text, _>(ChallengeStatus::Processing.as_str())
+                .bind::<Binary, _>(token.as_octets())
+                .bind::<Text, _>(settled.status.as_str())
+                .bind::<BigInt, _>(settled.expires_at.unix_micros());
+            Ok(kept!(statement).execute(it)? == 1)
+        }
+        AnyConnection::Sqlite(it) => {
+            let of_challenge = diesel::update(challenges::table.find((id, challenge_type.as_str())))
+                .filter(challenges::status.eq(ChallengeStatus::Processing.as_str()))
+                .filter(challenges::lease_token.eq(token.as_octets()))
+                .filter(exists(wants_result(id, now.unix_micros())))
+                .set((
+                    challenges::status.eq(challenge.status.as_str()),
+                    challenges::validated_at.eq(challenge.validated_at.map(Timestamp::unix_micros)),
+                    challenges::error.eq(error),
+                    challenges::lease_expires_at.eq(None::<i64>),
+                    challenges::reported_at.eq(now.unix_micros()),
+                    challenges::report.eq(report),
+                ));
+            let of_authorization = diesel::update(authorizations::table.find(id)).set((
+                authorizations::status.eq(settled.status.as_str()),
+                authorizations::expires_at.eq(settled.expires_at.unix_micros()),
+            ));
+            Ok(kept!(of_challenge).execute(it)? == 1 && kept!(of_authorization).execute(it)? == 1)
+        }
     }
-    let update = diesel::update(authorizations::table.find(id)).set((
-        authorizations::status.eq(settled.status.as_str()),
-        authorizations::expires_at.eq(settled.expires_at.unix_micros()),
-    ));
-    kept!(update).execute(connection)?;
-    Ok(true)
 }
