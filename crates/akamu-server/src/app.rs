@@ -6,7 +6,7 @@ use std::time::Duration;
 use akamu_ca::Issuer;
 use akamu_challenge::{Clock, ValidatorSet};
 use akamu_proto::{AuthorizationId, DirectoryMeta};
-use akamu_store::{ChainId, Store, StoreError};
+use akamu_store::{Chain, Store, StoreError};
 use bytes::Bytes;
 
 use crate::admission::Admission;
@@ -27,7 +27,7 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) issuer: Arc<Issuer>,
     /// What is sent after the issuer's leaves.
-    pub(crate) chain: ChainId,
+    pub(crate) chain: Chain,
     pub(crate) validators: ValidatorSet,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,

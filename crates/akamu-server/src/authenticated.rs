@@ -67,14 +67,14 @@ impl Payload for Bytes {
 /// Signed by the key of a valid account, named by `kid`.
 #[derive(Debug)]
 pub(crate) struct ByAccount<P> {
-    pub(crate) account: Account,
+    pub(crate) account: Arc<Account>,
     pub(crate) payload: P,
 }
 
 /// Signed by the key of a valid account, which has what the URL names.
 #[derive(Debug)]
 pub(crate) struct ByOwner<O, P> {
-    pub(crate) account: Account,
+    pub(crate) account: Arc<Account>,
     /// As it was before the signature was checked.
     pub(crate) object: O,
     pub(crate) payload: P,
@@ -91,7 +91,7 @@ pub(crate) struct ByKey<P> {
 #[derive(Debug)]
 pub(crate) enum Signer {
     /// A valid account.
-    Account(Account),
+    Account(Arc<Account>),
     /// A key.
     Key(Jwk),
 }
@@ -215,7 +215,7 @@ async fn by_account<O: Owned>(
     id: O::Id,
     nonce: CheckedNonce,
     now: Timestamp,
-) -> Result<Option<(Account, Option<O>)>, AcmeError> {
+) -> Result<Option<(Arc<Account>, Option<O>)>, AcmeError> {
     let seen = app.keys.last(account).map(|it| (jws.verify(&it.key), it));
     let is_proven = matches!(seen, Some((Ok(()), _)));
     let (with_account, after) = if is_proven { (Some(nonce), None) } else { (None, Some(nonce)) };

@@ -6,6 +6,7 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 use crate::connection::{AnyConnection, DbResult, corrupt, insert_if_new, kept, on};
 use crate::error::StoreError;
+use crate::known::{self, Known};
 use crate::nonce::{Redemption, load_redeeming};
 use crate::schema::{account_thumbprints, accounts};
 use crate::store::Store;
@@ -154,13 +155,18 @@ fn keep_thumbprint(
     insert_if_new!(connection, account_thumbprints::table, row).map(drop)
 }
 
+/// What is learned from an operation that may have changed an account.
+fn changed<T>(id: AccountId) -> impl FnOnce(&mut Known, &T) {
+    move |known, _| known.account_was_changed(id)
+}
+
 impl Store {
     /// Makes an account, or finds the one that the key has.
     ///
     /// # Errors
     /// Where the database fails, or the id is taken.
     pub async fn account_create(&self, new: NewAccount, now: Timestamp) -> Result<AccountCreated, StoreError> {
-        self.write("account_create", move |connection| {
+        let create = move |connection: &mut AnyConnection| {
             let contact = contact_text(&new.contact);
             let row = (
                 accounts::id.eq(new.id.as_i64()),
@@ -183,8 +189,8 @@ impl Store {
                     Box::new("accounts.id".to_owned()),
                 )),
             }
-        })
-        .await
+        };
+        self.write("account_create", create, known::nothing).await
     }
 
     /// The account with this id.
@@ -222,15 +228,15 @@ impl Store {
         contact: Vec<String>,
         _: Timestamp,
     ) -> Result<Option<Account>, StoreError> {
-        self.write_account("account_update_contact", id, move |connection| {
+        let update = move |connection: &mut AnyConnection| {
             let contact = contact_text(&contact);
             let update = diesel::update(accounts::table.find(id.as_i64()))
                 .filter(accounts::status.eq(AccountStatus::Valid.as_str()))
                 .set(accounts::contact.eq(contact));
             let changed = on!(connection, |it| kept!(update).execute(it))?;
             if changed == 1 { by_id(connection, id) } else { Ok(None) }
-        })
-        .await
+        };
+        self.write("account_update_contact", update, changed(id)).await
     }
 
     /// Closes a valid account for good (§7.3.6). From then on its pending and ready orders read as invalid, its pending
@@ -240,14 +246,14 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn account_deactivate(&self, id: AccountId, _: Timestamp) -> Result<Option<Account>, StoreError> {
-        self.write_account("account_deactivate", id, move |connection| {
+        let deactivate = move |connection: &mut AnyConnection| {
             let update = diesel::update(accounts::table.find(id.as_i64()))
                 .filter(accounts::status.eq(AccountStatus::Valid.as_str()))
                 .set(accounts::status.eq(AccountStatus::Deactivated.as_str()));
             on!(connection, |it| kept!(update).execute(it))?;
             by_id(connection, id)
-        })
-        .await
+        };
+        self.write("account_deactivate", deactivate, changed(id)).await
     }
 
     /// Gives a valid account a new key (§7.3.5). The old thumbprint is kept.
@@ -264,28 +270,26 @@ impl Store {
     ) -> Result<KeyChanged, StoreError> {
         let (old, new_jwk, new) = (old.clone(), new_jwk.to_owned(), new.clone());
         let for_loser = new.clone();
-        let changed = self
-            .write_account("account_change_key", id, move |connection| {
-                match by_thumbprint(connection, &new)? {
-                    // Ours: the answer to an earlier run was lost.
-                    Some(found) if found.id == id && old != new => return Ok(KeyChanged::Changed(found)),
-                    Some(found) => return Ok(KeyChanged::KeyInUse(found.id)),
-                    None => {}
-                }
-                let update = diesel::update(accounts::table.find(id.as_i64()))
-                    .filter(accounts::status.eq(AccountStatus::Valid.as_str()))
-                    .filter(accounts::thumbprint.eq(old.as_str()))
-                    .set((accounts::jwk.eq(&new_jwk), accounts::thumbprint.eq(new.as_str())));
-                let changed = on!(connection, |it| kept!(update).execute(it))?;
-                if changed == 1 {
-                    keep_thumbprint(connection, id, &new, now)?;
-                }
-                // An earlier run may have been committed only while this one waited for the row.
-                let found = by_id(connection, id)?.filter(|it| it.thumbprint == new);
-                Ok(found.map_or(KeyChanged::Conflict, KeyChanged::Changed))
-            })
-            .await;
-        match changed {
+        let change_key = move |connection: &mut AnyConnection| {
+            match by_thumbprint(connection, &new)? {
+                // Ours: the answer to an earlier run was lost.
+                Some(found) if found.id == id && old != new => return Ok(KeyChanged::Changed(found)),
+                Some(found) => return Ok(KeyChanged::KeyInUse(found.id)),
+                None => {}
+            }
+            let update = diesel::update(accounts::table.find(id.as_i64()))
+                .filter(accounts::status.eq(AccountStatus::Valid.as_str()))
+                .filter(accounts::thumbprint.eq(old.as_str()))
+                .set((accounts::jwk.eq(&new_jwk), accounts::thumbprint.eq(new.as_str())));
+            let changed = on!(connection, |it| kept!(update).execute(it))?;
+            if changed == 1 {
+                keep_thumbprint(connection, id, &new, now)?;
+            }
+            // An earlier run may have been committed only while this one waited for the row.
+            let found = by_id(connection, id)?.filter(|it| it.thumbprint == new);
+            Ok(found.map_or(KeyChanged::Conflict, KeyChanged::Changed))
+        };
+        match self.write("account_change_key", change_key, changed(id)).await {
             // Two accounts took the key at once; the row of the other one is there now.
             Err(StoreError::Constraint(_)) => {
                 let winner = self.account_by_thumbprint(&for_loser).await?;

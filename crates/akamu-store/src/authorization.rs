@@ -12,6 +12,7 @@ use crate::account;
 use crate::account::Account;
 use crate::connection::{AnyConnection, DbResult, Valid, corrupt, kept, on};
 use crate::error::StoreError;
+use crate::known::Known;
 use crate::nonce::{Redemption, load_with_account};
 use crate::owned::{Owned, Reading};
 use crate::schema::{authorizations, challenges};
@@ -32,6 +33,24 @@ pub struct Authorization {
     pub expires_at: Timestamp,
     /// The challenges, in the order in which they were offered.
     pub challenges: Vec<Challenge>,
+}
+
+impl Authorization {
+    fn is_of_account(&self, account: AccountId, now: Timestamp) -> bool {
+        self.account == account && self.is_unexpired(now)
+    }
+
+    fn is_unexpired(&self, now: Timestamp) -> bool {
+        self.expires_at > now
+    }
+}
+
+/// What an authorization's stored state is under its account.
+fn under(account: &Account, stored: AuthorizationStatus) -> AuthorizationStatus {
+    match stored {
+        AuthorizationStatus::Pending if account.status != AccountStatus::Valid => AuthorizationStatus::Deactivated,
+        status => status,
+    }
 }
 
 /// A challenge of an authorization.
@@ -73,6 +92,28 @@ pub struct NewChallenge {
     pub token: Option<Token>,
 }
 
+impl NewAuthorization {
+    /// As it is once it was made.
+    pub(crate) fn pending(&self, account: AccountId) -> Authorization {
+        let challenge = |new: &NewChallenge| Challenge {
+            challenge_type: new.challenge_type.clone(),
+            token: new.token.clone(),
+            status: ChallengeStatus::Pending,
+            validated_at: None,
+            error: None,
+            attempt: 0,
+        };
+        Authorization {
+            id: self.id,
+            account,
+            identifier: self.identifier.clone(),
+            status: AuthorizationStatus::Pending,
+            expires_at: self.expires_at,
+            challenges: self.challenges.iter().map(challenge).collect(),
+        }
+    }
+}
+
 const WILDCARD: &str = "wildcard";
 
 /// How an identifier is stored: its kind, and its value without `*.`.
@@ -111,17 +152,9 @@ impl StoredAuthorization {
         self.authorization.challenges.iter().zip(&self.queue).find(|(it, _)| it.challenge_type == *challenge_type)
     }
 
-    fn is_of_account(&self, account: AccountId, now: Timestamp) -> bool {
-        self.authorization.account == account && self.is_unexpired(now)
-    }
-
-    pub(crate) fn is_unexpired(&self, now: Timestamp) -> bool {
-        self.authorization.expires_at > now
-    }
-
     /// Whether a validation's result may be recorded: all is as it was when it began.
     pub(crate) fn wants_result(&self, now: Timestamp) -> bool {
-        self.is_unexpired(now) && self.authorization.status == AuthorizationStatus::Pending
+        self.authorization.is_unexpired(now) && self.authorization.status == AuthorizationStatus::Pending
     }
 }
 
@@ -194,15 +227,12 @@ fn read(
     let Some(row) = rows.first() else { return Ok(None) };
     let account = AccountId::from_i64(row.account).ok_or_else(|| corrupt("authorizations.account_id"))?;
     let account = account::owner(connection, owner.as_ref(), known, account)?;
-    let status = match AuthorizationStatus::from_word(&row.status).ok_or_else(|| corrupt("authorizations.status"))? {
-        AuthorizationStatus::Pending if account.status != AccountStatus::Valid => AuthorizationStatus::Deactivated,
-        status => status,
-    };
+    let stored = AuthorizationStatus::from_word(&row.status).ok_or_else(|| corrupt("authorizations.status"))?;
     let authorization = Authorization {
         id,
         account: account.id,
         identifier: identifier(&row.identifier_kind, &row.identifier_value)?,
-        status,
+        status: under(&account, stored),
         expires_at: Timestamp::from_unix_micros(row.expires_at),
         challenges: rows.iter().map(challenge).collect::<DbResult<_>>()?,
     };
@@ -217,7 +247,7 @@ pub(crate) fn of_account(
     id: AuthorizationId,
     now: Timestamp,
 ) -> DbResult<Option<StoredAuthorization>> {
-    Ok(by_id(connection, id)?.filter(|it| it.is_of_account(account, now)))
+    Ok(by_id(connection, id)?.filter(|it| it.authorization.is_of_account(account, now)))
 }
 
 impl Owned for Authorization {
@@ -227,7 +257,13 @@ impl Owned for Authorization {
 
     fn find(reading: &mut Reading<'_>, account: AccountId, id: AuthorizationId) -> DbResult<Option<(Account, Self)>> {
         let found = read(reading.connection, id, reading.known, &mut reading.redemption)?;
-        Ok(found.filter(|it| it.is_of_account(account, reading.now)).map(|it| (it.account, it.authorization)))
+        let found = found.filter(|it| it.authorization.is_of_account(account, reading.now));
+        Ok(found.map(|it| (it.account, it.authorization)))
+    }
+
+    fn of_known(known: &mut Known, account: &Account, id: AuthorizationId, now: Timestamp) -> Option<Self> {
+        let stored = known.authorization(id).filter(|it| it.is_of_account(account.id, now))?;
+        Some(Self { status: under(account, stored.status), ..stored.clone() })
     }
 }
 
@@ -282,7 +318,7 @@ impl Store {
         id: AuthorizationId,
         now: Timestamp,
     ) -> Result<Option<Authorization>, StoreError> {
-        self.write("authorization_deactivate", move |connection| {
+        let deactivate = move |connection: &mut AnyConnection| {
             let update = diesel::update(authorizations::table.find(id.as_octets().as_slice()))
                 .filter(authorizations::account_id.eq(account.as_i64()))
                 .filter(authorizations::expires_at.gt(now.unix_micros()))
@@ -290,8 +326,8 @@ impl Store {
                 .set(authorizations::status.eq(AuthorizationStatus::Deactivated.as_str()));
             on!(connection, |it| kept!(update).execute(it))?;
             Ok(of_account(connection, account, id, now)?.map(|it| it.authorization))
-        })
-        .await
+        };
+        self.write("authorization_deactivate", deactivate, move |known, _| known.forget_authorization(id)).await
     }
 
     /// Whether the account holds valid, unexpired authorizations for all of these (RFC 8555 §7.6). Of none: no.

@@ -1,11 +1,14 @@
 //! Certificates, and their revocation.
 
+use std::sync::Arc;
+
 use akamu_proto::{AccountId, CertificateId, RevocationReason, Timestamp};
 use diesel::prelude::*;
 
 use crate::account::Account;
 use crate::connection::{AnyConnection, DbResult, corrupt, kept, on};
 use crate::error::StoreError;
+use crate::known::Known;
 use crate::nonce::{Redemption, load_with_account};
 use crate::owned::{Owned, Reading};
 use crate::schema::{certificates, chains};
@@ -22,7 +25,7 @@ pub struct Certificate {
     /// The leaf, DER.
     pub der: Vec<u8>,
     /// What is sent after the leaf: the issuers' certificates, PEM.
-    pub issuers_pem: String,
+    pub issuers_pem: Arc<str>,
     /// End of validity.
     pub not_after: Timestamp,
     /// When it was revoked.
@@ -63,7 +66,7 @@ fn certificate((account, serial, der, issuers_pem, not_after, revoked_at): Row) 
         account: AccountId::from_i64(account).ok_or_else(|| corrupt("certificates.account_id"))?,
         serial,
         der,
-        issuers_pem,
+        issuers_pem: issuers_pem.into(),
         not_after: Timestamp::from_unix_micros(not_after),
         revoked_at: revoked_at.map(Timestamp::from_unix_micros),
     })
@@ -76,6 +79,10 @@ impl Owned for Certificate {
 
     fn find(reading: &mut Reading<'_>, account: AccountId, id: CertificateId) -> DbResult<Option<(Account, Self)>> {
         read(reading.connection, account, id, reading.known, &mut reading.redemption)
+    }
+
+    fn of_known(known: &mut Known, account: &Account, id: CertificateId, _: Timestamp) -> Option<Self> {
+        known.certificate(id).filter(|it| it.account == account.id).cloned()
     }
 }
 
@@ -134,7 +141,8 @@ impl Store {
     ) -> Result<Revoked, StoreError> {
         let serial = serial.to_vec();
         let mut ran_before = false;
-        self.write("certificate_revoke", move |connection| {
+        let id = CertificateId::from_slice(&serial);
+        let revoke = move |connection: &mut AnyConnection| {
             let runs_again = std::mem::replace(&mut ran_before, true);
             let update =
                 diesel::update(certificates::table.find(&serial)).filter(certificates::revoked_at.is_null()).set((
@@ -154,7 +162,8 @@ impl Store {
                 Some(at) if runs_again && at == Some(now.unix_micros()) => Revoked::Revoked,
                 Some(_) => Revoked::AlreadyRevoked,
             })
-        })
-        .await
+        };
+        let learn = move |known: &mut Known, _: &Revoked| id.into_iter().for_each(|it| known.forget_certificate(it));
+        self.write("certificate_revoke", revoke, learn).await
     }
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use akamu_proto::Timestamp;
 use diesel::prelude::*;
 
-use crate::connection::{kept, on};
+use crate::connection::{AnyConnection, kept, on};
 use crate::error::StoreError;
+use crate::known;
 use crate::schema::counters;
 use crate::store::Store;
 
@@ -40,12 +41,12 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn clock_renew(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.write("clock_renew", move |connection| {
+        let renew = move |connection: &mut AnyConnection| {
             let update = diesel::update(counters::table.find(NEWEST))
                 .filter(counters::value.le(now.minus(YOUNG).unix_micros()))
                 .set(counters::value.eq(now.unix_micros()));
             on!(connection, |it| kept!(update).execute(it)).map(drop)
-        })
-        .await
+        };
+        self.write("clock_renew", renew, known::nothing).await
     }
 }

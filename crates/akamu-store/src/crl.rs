@@ -5,6 +5,7 @@ use diesel::prelude::*;
 
 use crate::connection::{AnyConnection, DbResult, corrupt, insert_if_new, kept, on};
 use crate::error::StoreError;
+use crate::known;
 use crate::schema::{certificates, counters, crls};
 use crate::store::Store;
 
@@ -122,7 +123,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn crl_number_next(&self, now: Timestamp) -> Result<i64, StoreError> {
-        self.write("crl_number_next", move |connection| {
+        let draw = move |connection: &mut AnyConnection| {
             let row = || counters::table.find(NUMBER);
             // The first update takes the row, so that two replicas cannot draw one number.
             let update = diesel::update(row()).set(counters::value.eq(counters::value + 1));
@@ -132,8 +133,8 @@ impl Store {
                 .set(counters::value.eq(now.unix_secs()));
             on!(connection, |it| kept!(update).execute(it))?;
             on!(connection, |it| row().select(counters::value).first(it))
-        })
-        .await
+        };
+        self.write("crl_number_next", draw, known::nothing).await
     }
 
     /// Keeps a CRL that was made of so many revocations, for every replica to serve; tells how many old ones it removed.
@@ -142,7 +143,7 @@ impl Store {
     /// Where the database fails.
     pub async fn crl_record(&self, crl: &StoredCrl, revocations: i64) -> Result<usize, StoreError> {
         let StoredCrl { number, der, this_update, next_update } = crl.clone();
-        self.write("crl_record", move |connection| {
+        let record = move |connection: &mut AnyConnection| {
             let row = (
                 crls::number.eq(number),
                 crls::der.eq(&der),
@@ -156,8 +157,8 @@ impl Store {
             kept.last().map_or(Ok(0), |oldest| {
                 on!(connection, |it| diesel::delete(crls::table.filter(crls::number.lt(*oldest))).execute(it))
             })
-        })
-        .await
+        };
+        self.write("crl_record", record, known::nothing).await
     }
 
     /// When the newest CRL is out of date, without its octets, which may be millions.

@@ -10,6 +10,7 @@ use diesel::prelude::*;
 
 use crate::connection::{AnyConnection, DbResult, Processing, kept, on};
 use crate::error::StoreError;
+use crate::known::Known;
 use crate::lease::{LeaseRequest, LeaseTerms};
 use crate::schema::{authorizations, certificates, challenges, duties, order_authorizations, orders};
 use crate::store::Store;
@@ -154,12 +155,17 @@ impl Store {
     ) -> Result<HousekeepingStep, StoreError> {
         let terms = self.lease_terms(lease);
         let after = after.unwrap_or(HousekeepingCursor { expired_at: i64::MIN, id: Vec::new() });
-        self.write("housekeeping_step", move |connection| {
+        let step = move |connection: &mut AnyConnection| {
             if !lead(connection, &terms, now)? {
                 return Ok(HousekeepingStep::NotOurs);
             }
             step(connection, kind, before.unix_micros(), &after)
-        })
-        .await
+        };
+        let learn = |known: &mut Known, step: &HousekeepingStep| {
+            if matches!(step, HousekeepingStep::Made { removed: 1.., .. }) {
+                known.forget_objects();
+            }
+        };
+        self.write("housekeeping_step", step, learn).await
     }
 }

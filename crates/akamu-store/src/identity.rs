@@ -5,6 +5,7 @@ use diesel::prelude::*;
 
 use crate::connection::{AnyConnection, DbResult, corrupt, insert_if_new, kept, on};
 use crate::error::StoreError;
+use crate::known;
 use crate::schema::identity;
 use crate::store::Store;
 
@@ -57,7 +58,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn identity_record(&self, ours: Identity, _: Timestamp) -> Result<IdentityOutcome, StoreError> {
-        self.write("identity_record", move |connection| {
+        let record = move |connection: &mut AnyConnection| {
             let row = (
                 identity::id.eq(ROW),
                 identity::base_url.eq(&ours.base_url),
@@ -71,8 +72,8 @@ impl Store {
                 Some(known) if known != ours => IdentityOutcome::Differs(known),
                 _ => IdentityOutcome::Same,
             })
-        })
-        .await
+        };
+        self.write("identity_record", record, known::nothing).await
     }
 
     /// Makes the database ours, whoever's it was.
@@ -80,7 +81,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn identity_adopt(&self, ours: Identity) -> Result<(), StoreError> {
-        self.write("identity_adopt", move |connection| {
+        let adopt = move |connection: &mut AnyConnection| {
             let row = (
                 identity::id.eq(ROW),
                 identity::base_url.eq(&ours.base_url),
@@ -92,7 +93,7 @@ impl Store {
                 on!(connection, |it| kept!(update).execute(it))?;
             }
             Ok(())
-        })
-        .await
+        };
+        self.write("identity_adopt", adopt, known::nothing).await
     }
 }

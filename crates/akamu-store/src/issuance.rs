@@ -5,9 +5,11 @@ use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary};
 
-use crate::chain::ChainId;
+use crate::certificate::Certificate;
+use crate::chain::Chain;
 use crate::connection::{AnyConnection, DbResult, DidBeside, Processing, With, corrupt, kept, on};
 use crate::error::StoreError;
+use crate::known::{self, Known};
 use crate::lease::{Lease, LeaseRequest, LeaseTerms, LeaseToken};
 use crate::order::{self, Order};
 use crate::schema::{accounts, authorizations, certificates, order_authorizations, orders};
@@ -58,7 +60,7 @@ pub struct NewCertificate {
     /// The leaf, DER.
     pub der: Vec<u8>,
     /// What is sent after it; [`Store::chain_record`] has stored that.
-    pub chain: ChainId,
+    pub chain: Chain,
     /// Start of validity.
     pub not_before: Timestamp,
     /// End of validity.
@@ -162,7 +164,7 @@ fn record(
                 orders::account_id,
                 orders::id,
                 new.der.as_slice().into_sql::<Binary>(),
-                new.chain.as_octets().as_slice().into_sql::<Binary>(),
+                new.chain.id.as_slice().into_sql::<Binary>(),
                 new.not_before.unix_micros().into_sql::<BigInt>(),
                 new.not_after.unix_micros().into_sql::<BigInt>(),
             ));
@@ -185,7 +187,7 @@ fn record(
                 certificates::account_id.eq(issuance.account.as_i64()),
                 certificates::order_id.eq(id),
                 certificates::der.eq(new.der.as_slice()),
-                certificates::chain.eq(new.chain.as_octets().as_slice()),
+                certificates::chain.eq(new.chain.id.as_slice()),
                 certificates::not_before.eq(new.not_before.unix_micros()),
                 certificates::not_after.eq(new.not_after.unix_micros()),
             );
@@ -272,7 +274,12 @@ impl Store {
         now: Timestamp,
     ) -> Result<IssuanceBegun, StoreError> {
         let terms = self.lease_terms(lease);
-        self.change("issuance_begin", move |connection| begin(connection, account, id, &new, &terms, now)).await
+        let learn = move |known: &mut Known, begun: &IssuanceBegun| {
+            if let IssuanceBegun::Started(_) = begun {
+                known.order_has_moved(id, OrderStatus::Processing, None);
+            }
+        };
+        self.change("issuance_begin", move |connection| begin(connection, account, id, &new, &terms, now), learn).await
     }
 
     /// Stores the certificate and makes the order valid, where the lease still holds.
@@ -285,7 +292,23 @@ impl Store {
         new: NewCertificate,
         _: Timestamp,
     ) -> Result<IssuanceRecorded, StoreError> {
-        self.change("issuance_record", move |connection| record(connection, lease.subject(), lease.token(), &new)).await
+        let made = Certificate {
+            account: lease.subject().account,
+            serial: lease.subject().serial.to_vec(),
+            der: new.der.clone(),
+            issuers_pem: new.chain.pem.clone(),
+            not_after: new.not_after,
+            revoked_at: None,
+        };
+        let order = lease.subject().order;
+        let learn = move |known: &mut Known, recorded: &IssuanceRecorded| {
+            if let IssuanceRecorded::Recorded(id) = recorded {
+                known.order_has_moved(order, OrderStatus::Valid, Some(*id));
+                known.certificate_is(*id, made);
+            }
+        };
+        let record = move |connection: &mut AnyConnection| record(connection, lease.subject(), lease.token(), &new);
+        self.change("issuance_record", record, learn).await
     }
 
     /// Makes an order invalid whose certificate cannot be made, where the lease still holds.
@@ -299,7 +322,8 @@ impl Store {
         _: Timestamp,
     ) -> Result<(), StoreError> {
         let error = order::stored_problem(&problem);
-        self.change("issuance_fail", move |connection| {
+        let order = lease.subject().order;
+        let fail = move |connection: &mut AnyConnection| {
             let token = lease.token();
             let update = diesel::update(orders::table.find(lease.subject().order.as_octets().as_slice()))
                 .filter(orders::status.eq(OrderStatus::Processing.as_str()))
@@ -312,8 +336,8 @@ impl Store {
                 ));
             on!(connection, |it| kept!(update).execute(it))?;
             Ok(())
-        })
-        .await
+        };
+        self.change("issuance_fail", fail, move |known, ()| known.forget_order(order)).await
     }
 
     /// Leases issuances whose holder died, at most `limit`. Whoever takes one over signs the same TBSCertificate.
@@ -328,6 +352,7 @@ impl Store {
     ) -> Result<Vec<Lease<Issuance>>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let terms = self.lease_terms(lease);
-        self.write("issuances_claim", move |connection| claim(connection, &terms, limit, now)).await
+        let claim = move |connection: &mut AnyConnection| claim(connection, &terms, limit, now);
+        self.write("issuances_claim", claim, known::nothing).await
     }
 }

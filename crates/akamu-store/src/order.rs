@@ -5,6 +5,8 @@
 
 mod create;
 
+use std::sync::Arc;
+
 use akamu_proto::{
     AccountId, AccountStatus, AuthorizationId, AuthorizationStatus, CertificateId, ErrorType, Identifier, OrderId,
     OrderStatus, Problem, Timestamp,
@@ -14,9 +16,10 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 use crate::account;
 use crate::account::Account;
-use crate::authorization::{self, NewAuthorization};
+use crate::authorization::{self, Authorization, NewAuthorization};
 use crate::connection::{AnyConnection, DbResult, corrupt, on};
 use crate::error::StoreError;
+use crate::known::Known;
 use crate::nonce::{Redemption, load_with_account};
 use crate::owned::{Owned, Reading};
 use crate::schema::{authorizations, challenges, order_authorizations, orders};
@@ -101,6 +104,14 @@ fn problem(error_type: ErrorType, detail: impl Into<String>) -> Problem {
     Problem { status: None, ..Problem::new(error_type, detail) }
 }
 
+/// What an order's state depends on of one of its authorizations, as it is stored.
+struct Part<'a> {
+    id: AuthorizationId,
+    identifier: &'a Identifier,
+    status: AuthorizationStatus,
+    expires_at: Timestamp,
+}
+
 /// What an order is that has not been finalized.
 enum Waiting {
     Pending,
@@ -111,37 +122,51 @@ enum Waiting {
 }
 
 /// RFC 8555 §7.1.6. What happened is told before what time has done since.
-fn waiting(account: &Account, expires_at: Timestamp, rows: &[Row], now: Timestamp) -> DbResult<Waiting> {
+fn waiting(account: &Account, expires_at: Timestamp, parts: &[Part<'_>], now: Timestamp) -> Waiting {
     if account.status != AccountStatus::Valid {
-        return Ok(Waiting::Ended(problem(ErrorType::Unauthorized, "the account was deactivated")));
+        return Waiting::Ended(problem(ErrorType::Unauthorized, "the account was deactivated"));
     }
     let mut are_valid = true;
-    for row in rows {
-        match AuthorizationStatus::from_word(&row.authorization_status) {
-            Some(AuthorizationStatus::Valid) => {}
-            Some(AuthorizationStatus::Pending) => are_valid = false,
-            Some(AuthorizationStatus::Invalid) => return authorization_id(row).map(Waiting::Failed),
-            Some(_) => {
+    for part in parts {
+        match part.status {
+            AuthorizationStatus::Valid => {}
+            AuthorizationStatus::Pending => are_valid = false,
+            AuthorizationStatus::Invalid => return Waiting::Failed(part.id),
+            AuthorizationStatus::Deactivated | AuthorizationStatus::Expired | AuthorizationStatus::Revoked => {
                 let detail = "an authorization of the order was deactivated";
-                return Ok(Waiting::Ended(problem(ErrorType::Unauthorized, detail)));
+                return Waiting::Ended(problem(ErrorType::Unauthorized, detail));
             }
-            None => return Err(corrupt("authorizations.status")),
         }
     }
     if expires_at <= now {
         let detail = format!("the order expired at {expires_at}; make a new one");
-        return Ok(Waiting::Ended(problem(ErrorType::Malformed, detail)));
+        return Waiting::Ended(problem(ErrorType::Malformed, detail));
     }
-    if let Some(expired) = rows.iter().find(|it| it.authorization_expires_at <= now.unix_micros()) {
-        let (name, at) = (&expired.identifier_value, Timestamp::from_unix_micros(expired.authorization_expires_at));
+    if let Some(expired) = parts.iter().find(|it| it.expires_at <= now) {
+        let (name, at) = (expired.identifier.without_wildcard().value(), expired.expires_at);
         let detail = format!("the order's authorization for {name} expired at {at}; make a new order");
-        return Ok(Waiting::Ended(problem(ErrorType::Malformed, detail)));
+        return Waiting::Ended(problem(ErrorType::Malformed, detail));
     }
-    Ok(if are_valid { Waiting::Ready } else { Waiting::Pending })
+    if are_valid { Waiting::Ready } else { Waiting::Pending }
 }
 
-fn authorization_id(row: &Row) -> DbResult<AuthorizationId> {
-    AuthorizationId::from_slice(&row.authorization).ok_or_else(|| corrupt("authorizations.id"))
+impl Waiting {
+    /// The state, and why it is invalid; `failure` says why an authorization failed.
+    fn state<E>(
+        self,
+        failure: impl FnOnce(AuthorizationId) -> Result<Problem, E>,
+    ) -> Result<(OrderStatus, Option<Problem>), E> {
+        Ok(match self {
+            Self::Pending => (OrderStatus::Pending, None),
+            Self::Ready => (OrderStatus::Ready, None),
+            Self::Failed(id) => (OrderStatus::Invalid, Some(failure(id)?)),
+            Self::Ended(problem) => (OrderStatus::Invalid, Some(problem)),
+        })
+    }
+}
+
+fn status(row: &Row) -> DbResult<AuthorizationStatus> {
+    AuthorizationStatus::from_word(&row.authorization_status).ok_or_else(|| corrupt("authorizations.status"))
 }
 
 /// Why an authorization failed.
@@ -165,21 +190,23 @@ fn stored_order(
     let expires_at = Timestamp::from_unix_micros(row.expires_at);
     let error = row.error.as_deref().map(serde_json::from_str).transpose();
     let error = error.map_err(|_| corrupt("orders.error"))?;
-    let (status, error) = match OrderStatus::from_word(&row.status).ok_or_else(|| corrupt("orders.status"))? {
-        OrderStatus::Pending => match waiting(&account, expires_at, rows, now)? {
-            Waiting::Pending => (OrderStatus::Pending, None),
-            Waiting::Ready => (OrderStatus::Ready, None),
-            Waiting::Failed(id) => (OrderStatus::Invalid, Some(failure(connection, id)?)),
-            Waiting::Ended(problem) => (OrderStatus::Invalid, Some(problem)),
-        },
-        status => (status, error),
-    };
     let mut identifiers = Vec::with_capacity(rows.len());
     let mut ids = Vec::with_capacity(rows.len());
     for it in rows {
-        ids.push(authorization_id(it)?);
+        ids.push(AuthorizationId::from_slice(&it.authorization).ok_or_else(|| corrupt("authorizations.id"))?);
         identifiers.push(authorization::identifier(&it.identifier_kind, &it.identifier_value)?);
     }
+    let (status, error) = match OrderStatus::from_word(&row.status).ok_or_else(|| corrupt("orders.status"))? {
+        OrderStatus::Pending => {
+            let part = |(row, (id, identifier)): (&Row, (&AuthorizationId, _))| {
+                let expires_at = Timestamp::from_unix_micros(row.authorization_expires_at);
+                Ok(Part { id: *id, identifier, status: status(row)?, expires_at })
+            };
+            let parts: Vec<_> = rows.iter().zip(ids.iter().zip(&identifiers)).map(part).collect::<DbResult<_>>()?;
+            waiting(&account, expires_at, &parts, now).state(|id| failure(connection, id))?
+        }
+        status => (status, error),
+    };
     let serial = row.serial.as_deref().filter(|_| status == OrderStatus::Valid);
     let certificate =
         serial.map(|it| CertificateId::from_slice(it).ok_or_else(|| corrupt("orders.serial"))).transpose()?;
@@ -253,6 +280,21 @@ impl Owned for Order {
         let found = read(connection, account, id, *known, redemption, *now)?;
         Ok(found.map(|it| (it.account, it.order)))
     }
+
+    fn of_known(known: &mut Known, account: &Account, id: OrderId, now: Timestamp) -> Option<Self> {
+        let mut order = known.order(id).filter(|it| it.account == account.id)?.clone();
+        if order.status == OrderStatus::Pending {
+            let part = |id: &AuthorizationId| {
+                let Authorization { id, identifier, status, expires_at, .. } = known.authorization(*id)?;
+                Some(Part { id: *id, identifier, status: *status, expires_at: *expires_at })
+            };
+            let parts: Vec<_> = order.authorizations.iter().map(part).collect::<Option<_>>()?;
+            let failure = |id| known.authorization(id)?.challenges.iter().find_map(|it| it.error.clone());
+            let state = waiting(account, order.expires_at, &parts, now).state(|id| failure(id).ok_or(()));
+            (order.status, order.error) = state.ok()?;
+        }
+        Some(order)
+    }
 }
 
 fn create(connection: &mut AnyConnection, new: &NewOrder, now: Timestamp) -> DbResult<OrderCreated> {
@@ -288,7 +330,15 @@ impl Store {
     /// # Errors
     /// Where the database fails, or an id is taken.
     pub async fn order_create(&self, new: NewOrder, now: Timestamp) -> Result<OrderCreated, StoreError> {
-        self.change("order_create", move |connection| create(connection, &new, now)).await
+        let new = Arc::new(new);
+        let made = new.clone();
+        let learn = move |known: &mut Known, created: &OrderCreated| {
+            if let OrderCreated::Created(order) = created {
+                made.authorizations.iter().for_each(|it| known.authorization_is(it.pending(made.account)));
+                known.order_is(order.clone());
+            }
+        };
+        self.change("order_create", move |connection| create(connection, &new, now), learn).await
     }
 
     /// The account's order; `None` where it is absent or another's.

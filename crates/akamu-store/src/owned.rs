@@ -8,6 +8,7 @@ use akamu_proto::{AccountId, Timestamp};
 use crate::account::{self, Account};
 use crate::connection::{AnyConnection, DbResult};
 use crate::error::StoreError;
+use crate::known::Known;
 use crate::nonce::{CheckedNonce, RedeemedRow, Redeeming, Redemption};
 use crate::store::Store;
 
@@ -30,10 +31,8 @@ pub trait Owned: Sized + Send + 'static {
         id: Self::Id,
     ) -> Result<Option<(Account, Self)>, diesel::result::Error>;
 
-    /// This, where to know the account is enough.
-    fn of_known(_: &Account) -> Option<Self> {
-        None
-    }
+    /// This, where it is known and the account's.
+    fn of_known(known: &mut Known, account: &Account, id: Self::Id, now: Timestamp) -> Option<Self>;
 }
 
 /// One run of the operation that reads it, opaque to other crates. Its first statement redeems the nonce too.
@@ -60,7 +59,7 @@ impl Owned for () {
         Ok(account::read(reading.connection, account, &mut reading.redemption)?.map(|it| (it, ())))
     }
 
-    fn of_known(_: &Account) -> Option<Self> {
+    fn of_known(_: &mut Known, _: &Account, (): (), _: Timestamp) -> Option<Self> {
         Some(())
     }
 }
@@ -69,7 +68,7 @@ impl Owned for () {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccountAnd<T> {
     /// The account, and what it has by this id: `None` where that is absent, another's or has expired.
-    Found(Account, Option<T>),
+    Found(Arc<Account>, Option<T>),
     /// There is no such account.
     NoAccount,
     /// The nonce was redeemed already, or is not ours after all.
@@ -78,7 +77,7 @@ pub enum AccountAnd<T> {
 
 impl Store {
     /// An account, what it has by this id, and the redemption of the nonce of the request that asks: one operation, and
-    /// one statement where all is there. On SQLite an account that was read lately is not read again.
+    /// one statement where all is there. On SQLite what was read or made lately is not read again.
     ///
     /// Only a sender who has proved to be the account may have a nonce redeemed.
     ///
@@ -99,16 +98,18 @@ impl Store {
                 Redeeming::InTable(row) => Some(row),
             },
         };
-        let Some(accounts) = self.known_accounts() else { return self.find(account, id, row, None, now).await };
-        match accounts.get(account) {
-            Ok(known) => match T::of_known(&known) {
-                Some(object) => Ok(AccountAnd::Found(Account::clone(&known), Some(object))),
-                None => self.find(account, id, row, Some(known), now).await,
-            },
+        let Some(shared) = self.known() else { return self.find(account, id, row, None, now).await };
+        let known = {
+            let mut known = shared.lock();
+            known.account(account).map(|account| (T::of_known(&mut known, &account, id, now), account))
+        };
+        match known {
+            Ok((Some(object), account)) => Ok(AccountAnd::Found(account, Some(object))),
+            Ok((None, known)) => self.find(account, id, row, Some(known), now).await,
             Err(changes) => {
                 let found = self.find(account, id, row, None, now).await?;
                 if let AccountAnd::Found(account, _) = &found {
-                    accounts.keep(account, changes);
+                    shared.lock().account_was_read(account.clone(), changes);
                 }
                 Ok(found)
             }
@@ -131,13 +132,13 @@ impl Store {
                 return Ok(AccountAnd::BadNonce);
             }
             if let Some((account, object)) = found {
-                return Ok(AccountAnd::Found(account, Some(object)));
+                return Ok(AccountAnd::Found(Arc::new(account), Some(object)));
             }
             let alone = match reading.known {
                 Some(known) => Some(known.clone()),
                 None => account::by_id(reading.connection, account)?,
             };
-            Ok(alone.map_or(AccountAnd::NoAccount, |account| AccountAnd::Found(account, None)))
+            Ok(alone.map_or(AccountAnd::NoAccount, |account| AccountAnd::Found(Arc::new(account), None)))
         })
         .await
     }

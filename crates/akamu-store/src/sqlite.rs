@@ -16,6 +16,7 @@ use diesel::sql_types::BigInt;
 
 use crate::connection::{AnyConnection, DbResult};
 use crate::error::{OpenError, StoreError, is_damage, is_passing, one_line};
+use crate::known::{self, Known, SharedKnown};
 use crate::observer::{Observer, count_statements};
 use crate::options::Connections;
 use health::{Health, State};
@@ -142,8 +143,9 @@ fn write_and_undo(connection: &mut AnyConnection) -> DbResult<()> {
     )
 }
 
-/// One writer and its readers.
+/// One writer and its readers, and what need not be read.
 pub(crate) struct Embedded {
+    known: SharedKnown,
     writer: Writer,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     readers: Readers,
@@ -160,15 +162,22 @@ impl Embedded {
         let readers = Readers::start(&path, connections.max, connections.wait, observer.clone())?;
         let health = Health::of(path.clone());
         let (writer, thread) = Writer::start(connection, path, observer)?;
-        Ok(Self { writer, thread: Mutex::new(Some(thread)), readers, health })
+        Ok(Self { known: SharedKnown::default(), writer, thread: Mutex::new(Some(thread)), readers, health })
     }
 
-    pub(crate) async fn write<T, F>(&self, name: &'static str, operation: F) -> Result<T, StoreError>
+    pub(crate) fn known(&self) -> &SharedKnown {
+        &self.known
+    }
+
+    pub(crate) async fn write<T, F, L>(&self, name: &'static str, operation: F, learn: L) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
+        L: FnOnce(&mut Known, &T) + Send + 'static,
     {
-        self.health.written(self.writer.run(name, operation).await)
+        let known = self.known.clone();
+        let before_the_answer = move |outcome: Option<&T>| known.learn(outcome, learn);
+        self.health.written(self.writer.run(name, operation, before_the_answer).await)
     }
 
     pub(crate) async fn read<T, F>(&self, name: &'static str, operation: F) -> Result<T, StoreError>
@@ -183,7 +192,7 @@ impl Embedded {
     pub(crate) async fn ping(&self) -> Result<(), StoreError> {
         match self.health.state() {
             State::Good => self.read("ping", |connection| connection.batch_execute("SELECT 1 FROM identity")).await,
-            State::Unwritable => self.write("ping", write_and_undo).await,
+            State::Unwritable => self.write("ping", write_and_undo, known::nothing).await,
             State::Damaged => Err(self.health.damaged()),
         }
     }

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use akamu_proto::{AccountId, Timestamp};
+use akamu_proto::Timestamp;
 use diesel::ConnectionError;
 use diesel::connection::{Connection as _, SimpleConnection as _};
 
 use crate::connection::{AnyConnection, DbResult};
 use crate::error::{OpenError, StoreError, one_line};
-use crate::known_accounts::KnownAccounts;
+use crate::known::{Known, SharedKnown};
 use crate::lease::{LeaseRequest, LeaseTerms};
 use crate::migration;
 use crate::nonce::Nonces;
@@ -32,8 +32,6 @@ struct Inner {
     random: fn(&mut [u8]),
     nonces: Nonces,
     claim_cursor: ClaimCursor,
-    /// On SQLite, whose file has one owner.
-    known_accounts: Option<KnownAccounts>,
 }
 
 enum Backend {
@@ -103,9 +101,8 @@ impl Store {
                 (Backend::Postgres(cluster), nonces)
             }
         };
-        let known_accounts = matches!(backend, Backend::Sqlite(_)).then(KnownAccounts::default);
         let claim_cursor = ClaimCursor::default();
-        Ok(Self { inner: Arc::new(Inner { backend, random, nonces, claim_cursor, known_accounts }) })
+        Ok(Self { inner: Arc::new(Inner { backend, random, nonces, claim_cursor }) })
     }
 
     /// Whether the database is the embedded one.
@@ -141,8 +138,12 @@ impl Store {
         &self.inner.claim_cursor
     }
 
-    pub(crate) fn known_accounts(&self) -> Option<&KnownAccounts> {
-        self.inner.known_accounts.as_ref()
+    /// What is known without asking the database: on SQLite, whose file has one owner.
+    pub(crate) fn known(&self) -> Option<&SharedKnown> {
+        match &self.inner.backend {
+            Backend::Sqlite(embedded) => Some(embedded.known()),
+            Backend::Postgres(_) => None,
+        }
     }
 
     pub(crate) fn nonces(&self) -> &Nonces {
@@ -153,46 +154,30 @@ impl Store {
     ///
     /// It may therefore run more than once, also after an earlier run was committed and the answer was lost: what it
     /// inserts has ids from before the first run, and it recognises its own rows.
-    pub(crate) async fn write<T, F>(&self, name: &'static str, mut operation: F) -> Result<T, StoreError>
+    ///
+    /// `learn` brings what is known up to date with what was committed, before anybody is told of it.
+    pub(crate) async fn write<T, F, L>(&self, name: &'static str, mut operation: F, learn: L) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
+        L: FnOnce(&mut Known, &T) + Send + 'static,
     {
         match &self.inner.backend {
-            Backend::Sqlite(embedded) => embedded.write(name, operation).await,
+            Backend::Sqlite(embedded) => embedded.write(name, operation, learn).await,
             Backend::Postgres(_) => self.select(name, move |connection| connection.transaction(&mut operation)).await,
         }
     }
 
-    /// As [`Store::write`], for what changes an account: whoever asks after the answer is told of the account anew.
-    pub(crate) async fn write_account<T, F>(
-        &self,
-        name: &'static str,
-        account: AccountId,
-        mut operation: F,
-    ) -> Result<T, StoreError>
-    where
-        T: Send + 'static,
-        F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
-    {
-        let change = self.known_accounts().map(|it| it.change(account));
-        self.write(name, move |connection| {
-            // It goes with the operation, whatever becomes of that and of who asked for it.
-            let _ = &change;
-            operation(connection)
-        })
-        .await
-    }
-
     /// One operation that decides and changes in one statement, which commits by itself on PostgreSQL; what else it runs
-    /// only reads, or has a transaction of its own there. Run again as [`Store::write`] is.
-    pub(crate) async fn change<T, F>(&self, name: &'static str, operation: F) -> Result<T, StoreError>
+    /// only reads, or has a transaction of its own there. Run again, and learned from, as [`Store::write`] is.
+    pub(crate) async fn change<T, F, L>(&self, name: &'static str, operation: F, learn: L) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
+        L: FnOnce(&mut Known, &T) + Send + 'static,
     {
         match &self.inner.backend {
-            Backend::Sqlite(embedded) => embedded.write(name, operation).await,
+            Backend::Sqlite(embedded) => embedded.write(name, operation, learn).await,
             Backend::Postgres(cluster) => cluster.run(name, operation).await,
         }
     }

@@ -14,6 +14,7 @@ use crate::account;
 use crate::authorization::{self, Authorization, Challenge};
 use crate::connection::{AnyConnection, DbResult, kept, on};
 use crate::error::StoreError;
+use crate::known::Known;
 use crate::lease::{Lease, LeaseRequest, LeaseTerms};
 use crate::schema::{accounts, authorizations, challenges};
 use crate::store::Store;
@@ -248,12 +249,15 @@ impl Store {
         let proof = proof.to_owned();
         let terms = lease.map(|it| self.lease_terms(it));
         let (account, id) = (authorization.account, authorization.id);
-        let begun = self
-            .change("validation_begin", move |connection| {
-                begin(connection, &authorization, &challenge_type, &proof, terms.as_ref(), now)
-            })
-            .await;
-        match begun {
+        let begin = move |connection: &mut AnyConnection| {
+            begin(connection, &authorization, &challenge_type, &proof, terms.as_ref(), now)
+        };
+        let learn = |known: &mut Known, begun: &ValidationBegun| match begun {
+            ValidationBegun::Started(lease) => known.authorization_is(lease.subject().authorization.clone()),
+            ValidationBegun::Queued(authorization) => known.authorization_is(authorization.clone()),
+            ValidationBegun::Unchanged(_) | ValidationBegun::NotFound => {}
+        };
+        match self.change("validation_begin", begin, learn).await {
             // Two challenges of the authorization were answered at once; the other one is processing now.
             Err(StoreError::Constraint(_)) => {
                 let found = self.authorization(account, id, now).await?;
@@ -268,7 +272,8 @@ impl Store {
     /// # Errors
     /// Where the database fails; then the lease expires by itself.
     pub async fn validation_release(&self, lease: Lease<Validation>) -> Result<(), StoreError> {
-        self.change("validation_release", move |connection| {
+        let id = lease.subject().authorization.id;
+        let release = move |connection: &mut AnyConnection| {
             let token = lease.token();
             let Validation { authorization, challenge_type, .. } = lease.subject();
             let key = (authorization.id.as_octets().as_slice(), challenge_type.as_str());
@@ -283,7 +288,7 @@ impl Store {
                 ));
             on!(connection, |it| kept!(update).execute(it))?;
             Ok(())
-        })
-        .await
+        };
+        self.change("validation_release", release, move |known, ()| known.forget_authorization(id)).await
     }
 }

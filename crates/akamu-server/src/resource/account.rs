@@ -84,7 +84,7 @@ pub(crate) async fn update(
         Some(status) if status != account.status.as_str() => return Err(AcmeError::StatusNotAllowed),
         _ => match request.contact {
             Some(urls) => app.store.account_update_contact(account.id, contacts(&urls)?, now).await?,
-            None => Some(account),
+            None => return Ok(answer(&app, &account, StatusCode::OK)),
         },
     };
     let account = updated.ok_or(AcmeError::NotFound)?;

@@ -80,7 +80,7 @@ pub(crate) async fn sign_and_record(
     };
     let certificate = NewCertificate {
         der: issued.der().to_vec(),
-        chain: app.chain,
+        chain: app.chain.clone(),
         not_before: issued.not_before(),
         not_after: issued.not_after(),
     };

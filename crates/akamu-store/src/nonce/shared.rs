@@ -9,6 +9,7 @@ use super::redemption::{RedeemedRow, Redeeming};
 use super::{CheckedNonce, ISSUED, Kind, seconds};
 use crate::connection::{AnyConnection, DbResult, insert_if_new, on};
 use crate::error::StoreError;
+use crate::known;
 use crate::schema::{nonce_keys, redeemed_nonces};
 use crate::store::Store;
 
@@ -51,13 +52,15 @@ impl Store {
             return Ok(0);
         }
         let (lifetime, key) = (nonces.lifetime, nonces.new_key());
-        let keys =
-            self.write("nonce_keys_renew", move |connection| renew_keys(connection, &key, lifetime, now)).await?;
+        let keys = self
+            .write("nonce_keys_renew", move |connection| renew_keys(connection, &key, lifetime, now), known::nothing)
+            .await?;
         nonces.set_keys(&keys);
         let before = seconds(now.minus(lifetime.saturating_add(SLACK))).to_be_bytes();
         let mut total = 0;
         loop {
-            let forgotten = self.write("nonces_forget", move |connection| forget(connection, before)).await?;
+            let forgotten =
+                self.write("nonces_forget", move |connection| forget(connection, before), known::nothing).await?;
             total += forgotten;
             if forgotten < BATCH {
                 return Ok(total);

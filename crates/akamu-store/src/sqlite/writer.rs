@@ -59,15 +59,23 @@ impl Writer {
         Ok((Self { queue: Mutex::new(Some(queue)), places: Semaphore::new(QUEUE), observer }, thread))
     }
 
-    /// Hands an operation over, waiting where too many wait already, and returns what was committed of it.
-    pub(super) async fn run<T, F>(&self, name: &'static str, operation: F) -> Result<T, StoreError>
+    /// Hands an operation over, waiting where too many wait already, and returns what was committed of it. Before that
+    /// `before_the_answer` is told, whether or not anybody still waits; `None`: it failed, and may have been committed.
+    pub(super) async fn run<T, F, B>(
+        &self,
+        name: &'static str,
+        operation: F,
+        before_the_answer: B,
+    ) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
+        B: FnOnce(Option<&T>) + Send + 'static,
     {
         let _place = self.places.acquire().await.map_err(|_| StoreError::Closed)?;
         let (reply, answer) = oneshot::channel();
-        let task = Box::new(Task { name, operation, observer: self.observer.clone(), outcome: None, reply });
+        let observer = self.observer.clone();
+        let task = Box::new(Task { name, operation, observer, outcome: None, before_the_answer, reply });
         self.send(task)?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
@@ -107,18 +115,20 @@ trait Work: Send {
     fn fail(self: Box<Self>, error: StoreError);
 }
 
-struct Task<T, F> {
+struct Task<T, F, B> {
     name: &'static str,
     operation: F,
     observer: Observer,
     outcome: Option<DbResult<T>>,
+    before_the_answer: B,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
-impl<T, F> Work for Task<T, F>
+impl<T, F, B> Work for Task<T, F, B>
 where
     T: Send,
     F: FnMut(&mut AnyConnection) -> DbResult<T> + Send,
+    B: FnOnce(Option<&T>) + Send,
 {
     fn run(&mut self, connection: &mut AnyConnection) -> Ran {
         let Self { name, operation, observer, .. } = self;
@@ -141,14 +151,13 @@ where
 
     fn reply(self: Box<Self>) {
         let outcome = self.outcome.unwrap_or(Err(DieselError::RollbackTransaction)).map_err(StoreError::from);
-        // What the operation holds goes before its caller is told.
-        drop(self.operation);
+        (self.before_the_answer)(outcome.as_ref().ok());
         // A caller that has gone away wants no answer.
         let _ = self.reply.send(outcome);
     }
 
     fn fail(self: Box<Self>, error: StoreError) {
-        drop(self.operation);
+        (self.before_the_answer)(None);
         let _ = self.reply.send(Err(error));
     }
 }

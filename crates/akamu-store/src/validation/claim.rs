@@ -13,6 +13,7 @@ use super::{MAX_ATTEMPTS, Validation, lease, validation};
 use crate::authorization::{self, QueueEntry};
 use crate::connection::{AnyConnection, DbResult, Processing, corrupt, kept, on};
 use crate::error::StoreError;
+use crate::known::{self, Known};
 use crate::lease::{Lease, LeaseRequest, LeaseTerms};
 use crate::schema::{authorizations, challenges, duties, orders};
 use crate::store::Store;
@@ -64,6 +65,8 @@ pub(crate) struct ClaimCursor(AtomicI64);
 #[derive(Default)]
 struct Claimed {
     leases: Vec<Lease<Validation>>,
+    /// Taken out of the queue.
+    unwanted: Vec<AuthorizationId>,
     /// Begun [`MAX_ATTEMPTS`] times, and finished by nobody.
     poisonous: Vec<(AuthorizationId, ChallengeType)>,
     /// The account after which the next claim begins.
@@ -85,11 +88,16 @@ impl Store {
         let terms = self.lease_terms(lease);
         let cursor = &self.claim_cursor().0;
         let after = cursor.load(Ordering::Relaxed);
-        let claimed =
-            self.write("validations_claim", move |connection| claim(connection, &terms, &limits, after, now)).await?;
+        let claim = move |connection: &mut AnyConnection| claim(connection, &terms, &limits, after, now);
+        let learn = |known: &mut Known, claimed: &Claimed| {
+            claimed.leases.iter().for_each(|it| known.authorization_is(it.subject().authorization.clone()));
+            claimed.unwanted.iter().for_each(|it| known.forget_authorization(*it));
+        };
+        let claimed = self.write("validations_claim", claim, learn).await?;
         cursor.store(claimed.last_account, Ordering::Relaxed);
         for (id, challenge_type) in claimed.poisonous {
-            self.write("validation_abandon", move |connection| abandon(connection, id, &challenge_type)).await?;
+            let abandon = move |connection: &mut AnyConnection| abandon(connection, id, &challenge_type);
+            self.write("validation_abandon", abandon, move |known, ()| known.forget_authorization(id)).await?;
         }
         Ok(claimed.leases)
     }
@@ -99,7 +107,7 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub async fn leases_void(&self) -> Result<(), StoreError> {
-        self.write("leases_void", |connection| {
+        let void = |connection: &mut AnyConnection| {
             let update = diesel::update(challenges::table.filter(challenges::status.eq(Processing)))
                 .set(challenges::lease_expires_at.eq(None::<i64>));
             on!(connection, |it| kept!(update).execute(it))?;
@@ -109,8 +117,8 @@ impl Store {
             let update = diesel::update(duties::table).set(duties::lease_expires_at.eq(0));
             on!(connection, |it| kept!(update).execute(it))?;
             Ok(())
-        })
-        .await
+        };
+        self.write("leases_void", void, known::nothing).await
     }
 }
 
@@ -205,6 +213,7 @@ fn claim(
         let Some((challenge, entry)) = found.challenge(&challenge_type) else { continue };
         if !found.wants_result(now) {
             free(connection, id, &challenge_type, entry)?;
+            claimed.unwanted.push(id);
             continue;
         }
         if challenge.attempt >= MAX_ATTEMPTS {

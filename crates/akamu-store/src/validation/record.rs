@@ -11,6 +11,7 @@ use super::{Validation, ValidationOutcome, ValidationRecorded, wants_result};
 use crate::authorization::{self, Authorization};
 use crate::connection::{AnyConnection, DbResult, kept, on};
 use crate::error::StoreError;
+use crate::known::Known;
 use crate::lease::{Lease, LeaseToken};
 use crate::schema::{authorizations, challenges};
 use crate::store::Store;
@@ -56,10 +57,15 @@ impl Store {
         now: Timestamp,
     ) -> Result<ValidationRecorded, StoreError> {
         let report: Vec<u8> = report.iter().copied().take(MAX_REPORT_OCTETS).collect();
-        self.change("validation_record", move |connection| {
+        let id = lease.subject().authorization.id;
+        let learn = move |known: &mut Known, recorded: &ValidationRecorded| match recorded {
+            ValidationRecorded::Recorded(authorization) => known.authorization_is(authorization.clone()),
+            ValidationRecorded::LeaseLost | ValidationRecorded::NoLongerWanted => known.forget_authorization(id),
+        };
+        let record = move |connection: &mut AnyConnection| {
             record(connection, lease.subject(), lease.token(), &outcome, &report, now)
-        })
-        .await
+        };
+        self.change("validation_record", record, learn).await
     }
 
     /// The report of a challenge's last attempt that came to an end.

@@ -2,7 +2,8 @@
 
 use akamu_proto::{AccountStatus, AuthorizationStatus, OrderStatus};
 use akamu_store::{
-    AccountAnd, AccountCreated, KeyChanged, Order, OrderCreated, StoreError, ValidationBegun, ValidationRecorded,
+    AccountAnd, AccountCreated, Authorization, KeyChanged, Order, OrderCreated, StoreError, ValidationBegun,
+    ValidationRecorded,
 };
 
 use crate::database::{NOW, on_both_databases};
@@ -92,9 +93,9 @@ on_both_databases! {
             let read = store.account(new.id).await.unwrap().unwrap();
             let with_order = store.account_and::<Order>(new.id, order.id, None, NOW).await.unwrap();
             let AccountAnd::Found(account, Some(order)) = with_order else { panic!("{with_order:?}") };
-            assert_eq!(account, read);
+            assert_eq!(*account, read);
             let alone = store.account_and::<()>(new.id, (), None, NOW).await.unwrap();
-            assert_eq!(alone, AccountAnd::Found(read, Some(())));
+            assert_eq!(alone, AccountAnd::Found(read.into(), Some(())));
             (account, order.status)
         };
         let (before, status) = asked().await;
@@ -141,7 +142,7 @@ on_both_databases! {
         }
         assert!(store.validations_claim(lease(), NO_LIMITS, NOW).await.unwrap().is_empty());
         assert_eq!(record(store, held, VALID).await, ValidationRecorded::NoLongerWanted);
-        let authorization = store.authorization(id, running.authorizations[0], NOW).await.unwrap().unwrap();
+        let authorization = scene::found::<Authorization>(store, id, running.authorizations[0], NOW).await.unwrap();
         assert_eq!(authorization.status, AuthorizationStatus::Deactivated);
         let begun = scene::begin_as(
             store,

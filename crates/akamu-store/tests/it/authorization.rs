@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use akamu_proto::{AuthorizationStatus, ChallengeStatus, ChallengeType, Identifier, OrderStatus};
+use akamu_store::Authorization;
 
 use crate::database::{NOW, on_both_databases};
 use crate::scene::{self, DAY, VALID, account, begin, record, reread};
@@ -12,14 +13,14 @@ on_both_databases! {
         let store = &database.store;
         let owner = account(store).await;
         let id = scene::order(store, owner, &["*.a.example"]).await.authorizations[0];
-        let found = store.authorization(owner, id, NOW).await.unwrap().unwrap();
+        let found = scene::found::<Authorization>(store, owner, id, NOW).await.unwrap();
         assert_eq!((found.id, found.account, found.status), (id, owner, AuthorizationStatus::Pending));
         assert_eq!(found.identifier, Identifier::dns("*.a.example").unwrap());
         let types: Vec<_> = found.challenges.iter().map(|it| it.challenge_type.clone()).collect();
         assert_eq!(types, [ChallengeType::HTTP_01, ChallengeType::DNS_01, ChallengeType::DNS_PERSIST_01]);
         assert!(found.challenges.iter().all(|it| it.status == ChallengeStatus::Pending && it.attempt == 0));
-        assert_eq!(store.authorization(account(store).await, id, NOW).await.unwrap(), None);
-        assert_eq!(store.authorization(owner, id, NOW.plus(DAY)).await.unwrap(), None);
+        assert_eq!(scene::found::<Authorization>(store, account(store).await, id, NOW).await, None);
+        assert_eq!(scene::found::<Authorization>(store, owner, id, NOW.plus(DAY)).await, None);
     }
 
     async fn giving_up_an_authorization_ends_its_orders(database) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use akamu_proto::{AccountId, OrderStatus, Timestamp};
-use akamu_store::{Expired, HousekeepingStep, LeaseRequest, ReplicaId, Store};
+use akamu_store::{Certificate, Expired, HousekeepingStep, LeaseRequest, Order, ReplicaId, Store};
 
 use crate::database::{NOW, on_both_databases};
 use crate::scene::{
@@ -54,7 +54,7 @@ on_both_databases! {
         assert_eq!(round(store, Expired::Authorizations, NOW.plus(DAY)).await, 0);
         assert_eq!(database.raw().number(COUNTS), 1_112_261);
         assert_eq!(round(store, Expired::Orders, NOW.plus(DAY)).await, 1);
-        assert_eq!(store.order(owner, order.id, NOW).await.unwrap(), None);
+        assert_eq!(scene::found::<Order>(store, owner, order.id, NOW).await, None);
         assert_eq!(database.raw().number(COUNTS), 1_100_261);
         assert_eq!(round(store, Expired::Authorizations, NOW.plus(DAY)).await, 2);
         assert_eq!(database.raw().number(COUNTS), 1_100_000);
@@ -91,7 +91,7 @@ on_both_databases! {
         let (serial, id) = issued(store, owner, "a.example").await;
         assert_eq!(round(store, Expired::Orders, NOW.plus(DAY)).await, 1);
         assert_eq!(round(store, Expired::Certificates, just_before_the_end()).await, 0);
-        assert!(store.certificate(owner, id).await.unwrap().is_some());
+        assert!(scene::found::<Certificate>(store, owner, id, NOW).await.is_some());
         assert!(store.certificate_by_serial(&serial).await.unwrap().is_some());
         for (serial, order, what) in [("chain", "order_id", "of one order"), ("serial", "chain", "with one serial number")] {
             let second = format!(
@@ -101,7 +101,7 @@ on_both_databases! {
             assert!(database.raw().execute(&second).is_err(), "a second certificate {what}");
         }
         assert_eq!(round(store, Expired::Certificates, NOW.plus(DAY)).await, 1);
-        assert_eq!(store.certificate(owner, id).await.unwrap(), None);
+        assert_eq!(scene::found::<Certificate>(store, owner, id, NOW).await, None);
     }
 
     async fn a_round_comes_past_what_it_must_leave(database) {

@@ -1,7 +1,7 @@
 //! Issuances: one certificate for an order, whoever finishes it.
 
 use akamu_proto::{AuthorizationStatus, CertificateId, OrderStatus};
-use akamu_store::{Issuance, IssuanceBegun, IssuanceRecorded};
+use akamu_store::{Authorization, Certificate, Issuance, IssuanceBegun, IssuanceRecorded, Order};
 
 use crate::database::{NOW, on_both_databases};
 use crate::scene::{
@@ -23,10 +23,10 @@ on_both_databases! {
         assert_eq!(recorded, IssuanceRecorded::Recorded(id));
         let valid = reread(store, &order).await;
         assert_eq!((valid.status, valid.certificate), (OrderStatus::Valid, Some(id)));
-        let stored = store.certificate(owner, id).await.unwrap().unwrap();
+        let stored = scene::found::<Certificate>(store, owner, id, NOW).await.unwrap();
         assert_eq!((stored.der, stored.serial, stored.account), (der, new.serial.to_vec(), owner));
         // A valid order does not expire.
-        assert_eq!(store.order(owner, order.id, NOW.plus(DAY * 2)).await.unwrap().unwrap().status, OrderStatus::Valid);
+        assert_eq!(scene::found::<Order>(store, owner, order.id, NOW.plus(DAY * 2)).await.unwrap().status, OrderStatus::Valid);
     }
 
     async fn the_same_csr_again_gets_the_order_as_it_is(database) {
@@ -65,21 +65,17 @@ on_both_databases! {
         let store = &database.store;
         let owner = account(store).await;
         let order = ready_order(store, owner, &["a.example", "b.example"]).await;
-        // No operation leaves such an order ready; an issuance asks all the same.
-        database
-            .raw()
-            .execute("UPDATE authorizations SET status = 'deactivated' WHERE identifier_value = 'b.example'")
-            .unwrap();
+        store.authorization_deactivate(owner, order.authorizations[1], NOW).await.unwrap();
         let begun = finalize(store, &order, new_issuance(1)).await;
         let IssuanceBegun::NotReady(refused) = begun else { panic!("{begun:?}") };
         assert_eq!(refused.status, OrderStatus::Invalid);
         assert!(refused.error.is_some());
         assert_eq!(reread(store, &order).await, refused);
-        let other = store.authorization(owner, order.authorizations[0], NOW).await.unwrap().unwrap();
+        let other = scene::found::<Authorization>(store, owner, order.authorizations[0], NOW).await.unwrap();
         assert_eq!(other.status, AuthorizationStatus::Valid);
 
         let order = ready_order(store, owner, &["c.example"]).await;
-        database.raw().execute("UPDATE accounts SET status = 'deactivated'").unwrap();
+        store.account_deactivate(owner, NOW).await.unwrap();
         let begun = finalize(store, &order, new_issuance(2)).await;
         assert!(matches!(&begun, IssuanceBegun::NotReady(it) if it.status == OrderStatus::Invalid), "{begun:?}");
     }

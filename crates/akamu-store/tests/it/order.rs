@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use akamu_proto::{ErrorType, Identifier, OrderStatus};
-use akamu_store::{IssuanceBegun, OrderCreated, StoreError, ValidationOutcome};
+use akamu_store::{Authorization, IssuanceBegun, Order, OrderCreated, StoreError, ValidationOutcome};
 
 use crate::database::{NOW, on_both_databases};
 use crate::scene::{self, DAY, account, begin, new_issuance, new_order, record, reread};
@@ -19,14 +19,14 @@ on_both_databases! {
         assert_eq!((order.status, order.expires_at, order.created_at), (OrderStatus::Pending, NOW.plus(DAY), NOW));
         assert_eq!(reread(store, &order).await, order);
         for (id, identifier) in order.authorizations.iter().zip(identifiers) {
-            assert_eq!(store.authorization(account, *id, NOW).await.unwrap().unwrap().identifier, identifier);
+            assert_eq!(scene::found::<Authorization>(store, account, *id, NOW).await.unwrap().identifier, identifier);
         }
     }
 
     async fn another_accounts_order_is_absent(database) {
         let store = &database.store;
         let order = scene::order(store, account(store).await, &["a.example"]).await;
-        assert_eq!(store.order(account(store).await, order.id, NOW).await.unwrap(), None);
+        assert_eq!(scene::found::<Order>(store, account(store).await, order.id, NOW).await, None);
     }
 
     async fn an_expired_order_reads_invalid(database) {
@@ -34,8 +34,8 @@ on_both_databases! {
         let account = account(store).await;
         let order = scene::order(store, account, &["a.example"]).await;
         let just_before = NOW.plus(DAY - Duration::from_micros(1));
-        assert_eq!(store.order(account, order.id, just_before).await.unwrap().unwrap().status, OrderStatus::Pending);
-        let expired = store.order(account, order.id, NOW.plus(DAY)).await.unwrap().unwrap();
+        assert_eq!(scene::found::<Order>(store, account, order.id, just_before).await.unwrap().status, OrderStatus::Pending);
+        let expired = scene::found::<Order>(store, account, order.id, NOW.plus(DAY)).await.unwrap();
         assert_eq!(expired.status, OrderStatus::Invalid);
         assert_eq!(expired.error.unwrap().error_type, ErrorType::Malformed);
     }
@@ -50,7 +50,7 @@ on_both_databases! {
             let lease = begin(store, account, order.authorizations[0]).await;
             record(store, lease, ValidationOutcome::Valid { expires_no_later_than: Some(hour) }).await;
             assert_eq!(reread(store, order).await.status, status);
-            let expired = store.order(account, order.id, hour).await.unwrap().unwrap();
+            let expired = scene::found::<Order>(store, account, order.id, hour).await.unwrap();
             assert_eq!(expired.status, OrderStatus::Invalid);
             assert_eq!(expired.error.unwrap().error_type, ErrorType::Malformed);
             let begun = store.issuance_begin(account, order.id, new_issuance(1), scene::lease(), hour).await.unwrap();

@@ -1,6 +1,7 @@
 //! What the tests begin with: accounts, orders, validations on their way.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -9,9 +10,10 @@ use akamu_proto::{
     Timestamp, Token,
 };
 use akamu_store::{
-    AccountCreated, ChainId, ClaimLimits, Issuance, IssuanceBegun, Lease, LeaseRequest, NewAccount, NewAuthorization,
-    NewCertificate, NewChallenge, NewIssuance, NewOrder, Order, OrderCreated, ReplicaId, RunningCounts, Store,
-    Validation, ValidationBegun, ValidationOutcome, ValidationRecorded,
+    AccountAnd, AccountCreated, Authorization, Certificate, Chain, ClaimLimits, Issuance, IssuanceBegun, Lease,
+    LeaseRequest, NewAccount, NewAuthorization, NewCertificate, NewChallenge, NewIssuance, NewOrder, Order,
+    OrderCreated, Owned, ReplicaId, RunningCounts, Store, Validation, ValidationBegun, ValidationOutcome,
+    ValidationRecorded,
 };
 
 use crate::database::NOW;
@@ -97,9 +99,42 @@ pub(crate) async fn order(store: &Store, account: AccountId, names: &[&str]) -> 
     }
 }
 
+/// What an account can have, as it is stored.
+pub(crate) trait Stored: Owned + Debug + PartialEq {
+    async fn stored(store: &Store, account: AccountId, id: Self::Id, now: Timestamp) -> Option<Self>;
+}
+
+impl Stored for Order {
+    async fn stored(store: &Store, account: AccountId, id: OrderId, now: Timestamp) -> Option<Self> {
+        store.order(account, id, now).await.unwrap()
+    }
+}
+
+impl Stored for Authorization {
+    async fn stored(store: &Store, account: AccountId, id: AuthorizationId, now: Timestamp) -> Option<Self> {
+        store.authorization(account, id, now).await.unwrap()
+    }
+}
+
+impl Stored for Certificate {
+    async fn stored(store: &Store, account: AccountId, id: CertificateId, _: Timestamp) -> Option<Self> {
+        store.certificate(account, id).await.unwrap()
+    }
+}
+
+/// What an account has by this id. A request is told of it as it is stored, though it may know it.
+pub(crate) async fn found<T: Stored>(store: &Store, account: AccountId, id: T::Id, now: Timestamp) -> Option<T> {
+    let stored = T::stored(store, account, id, now).await;
+    match store.account_and::<T>(account, id, None, now).await.unwrap() {
+        AccountAnd::Found(_, asked) => assert_eq!(asked, stored, "what a request is told of, and what is stored"),
+        other => panic!("{other:?}"),
+    }
+    stored
+}
+
 /// The order as it is now.
 pub(crate) async fn reread(store: &Store, order: &Order) -> Order {
-    store.order(order.account, order.id, NOW).await.unwrap().unwrap()
+    found(store, order.account, order.id, NOW).await.unwrap()
 }
 
 pub(crate) async fn begin_as(
@@ -110,7 +145,7 @@ pub(crate) async fn begin_as(
     lease: Option<LeaseRequest>,
     now: Timestamp,
 ) -> ValidationBegun {
-    let Some(read) = store.authorization(account, id, now).await.unwrap() else { return ValidationBegun::NotFound };
+    let Some(read) = found(store, account, id, now).await else { return ValidationBegun::NotFound };
     store.validation_begin(&read, challenge_type, PROOF, lease, now).await.unwrap()
 }
 
@@ -173,7 +208,7 @@ pub(crate) async fn new_certificate(store: &Store, lease: &Lease<Issuance>) -> N
     certificate_under(store.chain_record(ISSUERS).await.unwrap(), lease)
 }
 
-pub(crate) fn certificate_under(chain: ChainId, lease: &Lease<Issuance>) -> NewCertificate {
+pub(crate) fn certificate_under(chain: Chain, lease: &Lease<Issuance>) -> NewCertificate {
     NewCertificate { der: lease.subject().tbs.clone(), chain, not_before: NOW, not_after: NOW.plus(DAY) }
 }
 

@@ -36,12 +36,12 @@ on_both_databases! {
         );
         assert_eq!((&subject.challenge_type, subject.proof.as_str()), (&ChallengeType::HTTP_01, "token.thumbprint"));
         assert!(subject.token.is_some() && subject.thumbprints.is_empty());
-        let while_running = store.authorization(owner, order.authorizations[0], NOW).await.unwrap().unwrap();
+        let while_running = scene::found::<Authorization>(store, owner, order.authorizations[0], NOW).await.unwrap();
         assert_eq!(while_running.status, AuthorizationStatus::Pending);
         assert_eq!(status_of(&while_running, &ChallengeType::HTTP_01), ChallengeStatus::Processing);
 
         let ValidationRecorded::Recorded(authorization) = record(store, first, VALID).await else { panic!() };
-        assert_eq!(store.authorization(owner, authorization.id, NOW).await.unwrap(), Some(authorization.clone()));
+        assert_eq!(scene::found::<Authorization>(store, owner, authorization.id, NOW).await, Some(authorization.clone()));
         assert_eq!(authorization.status, AuthorizationStatus::Valid);
         assert_eq!(authorization.challenges[0].validated_at, Some(NOW));
         assert_eq!(reread(store, &order).await.status, OrderStatus::Pending);
@@ -62,7 +62,7 @@ on_both_databases! {
         assert_eq!(authorization.status, AuthorizationStatus::Invalid);
         assert_eq!(authorization.challenges[0].status, ChallengeStatus::Invalid);
         assert_eq!(authorization.challenges[0].error, Some(problem.clone()));
-        assert_eq!(store.authorization(owner, authorization.id, NOW).await.unwrap(), Some(authorization));
+        assert_eq!(scene::found::<Authorization>(store, owner, authorization.id, NOW).await, Some(authorization));
         let order = reread(store, &order).await;
         assert_eq!((order.status, order.error), (OrderStatus::Invalid, Some(problem)));
     }
@@ -158,7 +158,7 @@ on_both_databases! {
             let outcome = ValidationOutcome::Valid { expires_no_later_than: Some(limit) };
             let ValidationRecorded::Recorded(authorization) = record(store, lease, outcome).await else { panic!() };
             assert_eq!(authorization.expires_at, expect);
-            assert_eq!(store.authorization(owner, id, NOW).await.unwrap().unwrap().expires_at, expect);
+            assert_eq!(scene::found::<Authorization>(store, owner, id, NOW).await.unwrap().expires_at, expect);
         }
     }
 
@@ -240,7 +240,7 @@ on_both_databases! {
         }
         let (other, later) = database.another_replica(LEASE * 6).await;
         assert!(other.validations_claim(lease(), NO_LIMITS, later).await.unwrap().is_empty());
-        let found = store.authorization(owner, order.authorizations[0], NOW).await.unwrap().unwrap();
+        let found = scene::found::<Authorization>(store, owner, order.authorizations[0], NOW).await.unwrap();
         assert_eq!(found.status, AuthorizationStatus::Invalid);
         assert_eq!(found.challenges[0].status, ChallengeStatus::Invalid);
         assert_eq!(found.challenges[0].error.as_ref().unwrap().error_type, ErrorType::ServerInternal);

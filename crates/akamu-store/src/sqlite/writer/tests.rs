@@ -53,7 +53,7 @@ impl Bench {
     /// Queues an operation behind those that are queued already.
     async fn queue(&self, operation: impl FnMut(&mut AnyConnection) -> DbResult<()> + Send + 'static) -> Answer {
         let writer = self.writer.clone();
-        let answer = tokio::spawn(async move { writer.run("test", operation).await });
+        let answer = tokio::spawn(async move { writer.run("test", operation, |_| {}).await });
         // On one thread the task runs as far as the queue before this one goes on.
         tokio::task::yield_now().await;
         answer
@@ -209,33 +209,21 @@ async fn a_panic_is_its_operations_own_affair() {
     assert!(matches!(odd, Err(StoreError::Failed(_))), "{odd:?}");
 }
 
-/// Holds up whoever drops it.
-struct Gate {
-    enter: blocking::Sender<()>,
-    released: blocking::Receiver<()>,
-}
-
-impl Drop for Gate {
-    fn drop(&mut self) {
-        let _ = self.enter.send(());
-        let _ = self.released.recv();
-    }
-}
-
 #[tokio::test]
-async fn what_an_operation_holds_goes_after_the_commit_and_before_the_answer() {
+async fn what_comes_before_the_answer_comes_after_the_commit() {
     let mut bench = Bench::new();
     for (number, is_good) in [(1, true), (666, false)] {
         let (enter, entered) = blocking::channel();
-        let (release, released) = blocking::channel();
-        let gate = Gate { enter, released };
-        let answer = bench
-            .queue(move |connection| {
-                let _ = &gate;
-                insert(connection, number)
-            })
-            .await;
-        entered.recv().unwrap();
+        let (release, released) = blocking::channel::<()>();
+        let before_the_answer = move |outcome: Option<&()>| {
+            let _ = enter.send(outcome.is_some());
+            let _ = released.recv();
+        };
+        let writer = bench.writer.clone();
+        let operation = move |connection: &mut AnyConnection| insert(connection, number);
+        let answer = tokio::spawn(async move { writer.run("test", operation, before_the_answer).await });
+        tokio::task::yield_now().await;
+        assert_eq!(entered.recv().unwrap(), is_good);
         assert_eq!(bench.numbers(), [1]);
         // An answer that has been sent is there at the next turn.
         tokio::task::yield_now().await;
@@ -293,7 +281,14 @@ fn who_comes_in_time_joins_the_group() {
     assert!(next(&waiting, None).is_none());
     let (reply, _answer) = oneshot::channel();
     let operation = |_: &mut AnyConnection| Ok(());
-    let task = Task { name: "test", operation, observer: Observer::default(), outcome: None, reply };
+    let task = Task {
+        name: "test",
+        operation,
+        observer: Observer::default(),
+        outcome: None,
+        before_the_answer: |_: Option<&()>| {},
+        reply,
+    };
     let coming = thread::spawn(move || {
         let mut task: Box<dyn Work> = Box::new(task);
         while let Err(TrySendError::Full(it)) = queue.try_send(task) {

@@ -1,9 +1,10 @@
 //! What must hold after every step, whatever happened: read through the store, as a client would.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 
-use akamu_proto::{AccountStatus, AuthorizationStatus, ChallengeStatus, OrderStatus};
-use akamu_store::{AccountAnd, Authorization, Order, Store, StoreError};
+use akamu_proto::{AccountId, AccountStatus, AuthorizationStatus, ChallengeStatus, OrderStatus};
+use akamu_store::{AccountAnd, Authorization, Certificate, Order, Owned, Store, StoreError};
 
 use super::history::TYPES;
 use super::rules::{self, Rules};
@@ -53,6 +54,20 @@ pub(super) fn tbs(names: &[&str], serial: &[u8]) -> String {
     format!("{} for {}", hex(serial), names.join(" "))
 }
 
+/// Asks for what an account has as a request does, which may know it: it must be what is stored.
+async fn asked_for<T: Owned + Debug + PartialEq>(
+    store: &Store,
+    account: AccountId,
+    id: T::Id,
+    rules: &Rules,
+    stored: Option<&T>,
+) -> Result<(), String> {
+    let asked = store.account_and::<T>(account, id, None, rules.now).await.map_err(unreadable)?;
+    must(matches!(&asked, AccountAnd::Found(_, it) if it.as_ref() == stored), || {
+        format!("stored is {stored:?}, and a request is told of {asked:?}")
+    })
+}
+
 /// Reads back what has a state. The text says what does not hold.
 pub(super) async fn check(store: &Store, rules: &Rules, seen: &mut Seen) -> Result<(), String> {
     seen.readings += 1;
@@ -60,7 +75,9 @@ pub(super) async fn check(store: &Store, rules: &Rules, seen: &mut Seen) -> Resu
         let name = format!("account {}", index + 1);
         let found = store.account(known.id).await.map_err(unreadable)?.ok_or_else(|| format!("{name} is gone"))?;
         let asked = store.account_and::<()>(known.id, (), None, rules.now).await.map_err(unreadable)?;
-        must(asked == AccountAnd::Found(found.clone(), Some(())), || format!("{name} is {found:?}, and {asked:?}"))?;
+        must(asked == AccountAnd::Found(found.clone().into(), Some(())), || {
+            format!("{name} is {found:?}, and {asked:?}")
+        })?;
         seen.state(name.clone(), found.status.as_str(), found.status != AccountStatus::Valid)?;
         must((found.status == AccountStatus::Valid) == known.is_valid, || format!("{name} is {}", found.status))?;
         must(found.thumbprint == known.thumbprints()[0], || format!("{name} has not its current key"))?;
@@ -109,7 +126,9 @@ async fn authorization(
     let known = &rules.authorizations[index];
     let name = format!("authorization {} for {}", index + 1, known.name);
     let account = rules.accounts[known.account].id;
-    let Some(found) = store.authorization(account, known.id, rules.now).await.map_err(unreadable)? else {
+    let found = store.authorization(account, known.id, rules.now).await.map_err(unreadable)?;
+    asked_for::<Authorization>(store, account, known.id, rules, found.as_ref()).await?;
+    let Some(found) = found else {
         must(known.expires_at <= rules.now, || format!("{name} is gone"))?;
         return Ok(None);
     };
@@ -154,11 +173,8 @@ async fn order(
     let name = format!("order {}", index + 1);
     let account = rules.accounts[known.account].id;
     let found = store.order(account, known.id, rules.now).await.map_err(unreadable)?;
+    asked_for::<Order>(store, account, known.id, rules, found.as_ref()).await?;
     let found = found.ok_or_else(|| format!("{name} is gone"))?;
-    let asked = store.account_and::<Order>(account, known.id, None, rules.now).await.map_err(unreadable)?;
-    must(matches!(&asked, AccountAnd::Found(_, Some(it)) if *it == found), || {
-        format!("{name} is {found:?}, and {asked:?}")
-    })?;
     let status = found.status;
     seen.state(name.clone(), status.as_str(), matches!(status, OrderStatus::Valid | OrderStatus::Invalid))?;
     let states: Vec<_> =
@@ -175,6 +191,10 @@ async fn order(
         format!("{name} is {status}, and its error is {:?}", found.error)
     })?;
     certificate(store, &found, known, &name).await?;
+    if let Some(id) = found.certificate {
+        let stored = store.certificate(account, id).await.map_err(unreadable)?;
+        asked_for::<Certificate>(store, account, id, rules, stored.as_ref()).await?;
+    }
     let expected = rules.order_status(index);
     must(status == expected, || format!("{name} is {status}, and should be {expected}"))?;
     must(found.certificate == known.certificate, || format!("{name} has another certificate than was recorded"))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use akamu_proto::AuthorizationId;
-use akamu_store::{ChainId, Store};
+use akamu_store::{Chain, Store};
 
 use super::operation::Replica;
 use super::rules::HOUR;
@@ -26,7 +26,7 @@ pub(super) struct Servers {
     /// By replica and hours since the beginning: a store's clock is set when it is opened. On SQLite one.
     opened: BTreeMap<(bool, u32), Store>,
     /// What is sent after every certificate.
-    pub(super) chain: ChainId,
+    pub(super) chain: Chain,
     /// Dropped last.
     place: Place,
 }
@@ -61,16 +61,20 @@ impl Servers {
 
     /// Starts the only server again. What it knew beside the database is gone.
     pub(super) async fn restart(&mut self) {
+        self.reopen().await.leases_void().await.unwrap();
+    }
+
+    async fn reopen(&mut self) -> Store {
         for store in std::mem::take(&mut self.opened).into_values() {
             store.close().await;
         }
         let store = self.place.open().await.unwrap();
-        store.leases_void().await.unwrap();
-        self.opened.insert((false, 0), store);
+        self.opened.insert((false, 0), store.clone());
+        store
     }
 
     /// Gives an order an authorization that was there before, in place of the one that was made for it.
-    pub(super) fn link(&mut self, made: AuthorizationId, earlier: AuthorizationId) {
+    pub(super) async fn link(&mut self, made: AuthorizationId, earlier: AuthorizationId) {
         let quote = if self.is_sqlite() { "x'" } else { "'\\x" };
         let [made, earlier] = [made.as_octets(), earlier.as_octets()].map(|it| format!("{quote}{}'", hex(it)));
         self.raw
@@ -82,5 +86,9 @@ impl Servers {
                  COMMIT"
             ))
             .unwrap();
+        // The only server has not heard of it, and knows the order as it made it.
+        if self.is_sqlite() {
+            self.reopen().await;
+        }
     }
 }

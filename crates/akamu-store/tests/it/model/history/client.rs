@@ -104,7 +104,7 @@ impl History<'_> {
         self.rules.new_order(id, account, expires_at, linked);
         for (made, earlier) in made.iter().zip(&earlier) {
             if let Some(earlier) = earlier {
-                self.servers.link(*made, self.rules.authorizations[*earlier].id);
+                self.servers.link(*made, self.rules.authorizations[*earlier].id).await;
             }
         }
         let with = format!(", with authorizations {}", texts.join(", "));

@@ -142,7 +142,7 @@ impl History<'_> {
         Held { replica, number, lease }: Held<Issuance>,
     ) -> Result<Step, StoreError> {
         let index = self.order(lease.subject().order);
-        let certificate = scene::certificate_under(self.servers.chain, &lease);
+        let certificate = scene::certificate_under(self.servers.chain.clone(), &lease);
         let recorded = self.store(replica).await.issuance_record(lease, certificate, self.rules.now).await?;
         let permitted = self.rules.record_certificate(index, number);
         let came = match recorded {
