@@ -22,7 +22,7 @@ async fn a_copy_that_is_not_whole_is_refused() {
     let identity = Identity { base_url: "https://ca.example".to_owned(), issuers: vec![[1; 32]] };
     store.identity_record(identity.clone(), NOW).await.unwrap();
     let taken = SqliteBackup::take(&database, &copy).unwrap();
-    assert_eq!((&taken.identity, taken.schema_version.as_str()), (&identity, "20261130000003"));
+    assert_eq!((&taken.identity, taken.schema_version.as_str()), (&identity, "20261130000004"));
     let whole = std::fs::read(&copy).unwrap();
     assert_eq!(SqliteBackup::check(&copy).unwrap(), taken);
     assert_eq!(std::fs::read(&copy).unwrap(), whole, "to look is not to change");
