@@ -6,7 +6,7 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 use crate::connection::{AnyConnection, DbResult, corrupt, insert_if_new, kept, on};
 use crate::error::StoreError;
-use crate::known::{self, Known};
+use crate::known::Known;
 use crate::nonce::{Redemption, load_redeeming};
 use crate::schema::{account_thumbprints, accounts};
 use crate::store::Store;
@@ -190,7 +190,10 @@ impl Store {
                 )),
             }
         };
-        self.write("account_create", create, known::nothing).await
+        let learn = |known: &mut Known, created: &AccountCreated| match created {
+            AccountCreated::Created(account) | AccountCreated::Existing(account) => known.account_is(account.clone()),
+        };
+        self.write("account_create", create, learn).await
     }
 
     /// The account with this id.

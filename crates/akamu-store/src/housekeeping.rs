@@ -4,7 +4,7 @@
 //! must leave it passes by, and the next round finds it again. Accounts and their thumbprints are never removed.
 //! Redeemed nonces and CRLs have their own rules, beside what writes them.
 
-use akamu_proto::Timestamp;
+use akamu_proto::{AuthorizationId, CertificateId, OrderId, Timestamp};
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 
@@ -113,12 +113,13 @@ fn remove_certificates(connection: &mut AnyConnection, ids: &[Vec<u8>], before: 
     on!(connection, |it| delete.execute(it))
 }
 
+/// Makes a step, and tells which rows it read: what it removed is among them.
 fn step(
     connection: &mut AnyConnection,
     kind: Expired,
     before: i64,
     after: &HousekeepingCursor,
-) -> DbResult<HousekeepingStep> {
+) -> DbResult<(HousekeepingStep, Vec<Vec<u8>>)> {
     let rows = match kind {
         Expired::Orders => next_rows!(connection, orders, id, expires_at, before, after),
         Expired::Authorizations => next_rows!(connection, authorizations, id, expires_at, before, after),
@@ -136,7 +137,7 @@ fn step(
         Expired::Authorizations => remove_authorizations(connection, &ids, before)?,
         Expired::Certificates => remove_certificates(connection, &ids, before)?,
     };
-    Ok(HousekeepingStep::Made { removed, next })
+    Ok((HousekeepingStep::Made { removed, next }, ids))
 }
 
 impl Store {
@@ -157,15 +158,20 @@ impl Store {
         let after = after.unwrap_or(HousekeepingCursor { expired_at: i64::MIN, id: Vec::new() });
         let step = move |connection: &mut AnyConnection| {
             if !lead(connection, &terms, now)? {
-                return Ok(HousekeepingStep::NotOurs);
+                return Ok((HousekeepingStep::NotOurs, Vec::new()));
             }
             step(connection, kind, before.unix_micros(), &after)
         };
-        let learn = |known: &mut Known, step: &HousekeepingStep| {
-            if matches!(step, HousekeepingStep::Made { removed: 1.., .. }) {
-                known.forget_objects();
+        let learn = move |known: &mut Known, (step, ids): &(HousekeepingStep, Vec<Vec<u8>>)| {
+            let has_removed = matches!(step, HousekeepingStep::Made { removed: 1.., .. });
+            for id in ids.iter().filter(|_| has_removed) {
+                match kind {
+                    Expired::Orders => OrderId::from_slice(id).map(|it| known.forget_order(it)),
+                    Expired::Authorizations => AuthorizationId::from_slice(id).map(|it| known.forget_authorization(it)),
+                    Expired::Certificates => CertificateId::from_slice(id).map(|it| known.forget_certificate(it)),
+                };
             }
         };
-        self.write("housekeeping_step", step, learn).await
+        self.write("housekeeping_step", step, learn).await.map(|(step, _)| step)
     }
 }

@@ -1,5 +1,5 @@
-//! What was read or made lately, in memory, for the one owner of an SQLite file: accounts that were read, and what is being
-//! issued, which is read a few times within a second of its making. (docs/src/decisions/what-is-issued-stays-known.md)
+//! What was read or made lately, in memory, for the one owner of an SQLite file: accounts that were read or made, and what is
+//! being issued, which is read a few times within a second of its making. (docs/src/decisions/what-is-issued-stays-known.md)
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -85,6 +85,11 @@ impl Known {
         }
     }
 
+    /// Keeps an account as the writer has just found it.
+    pub(crate) fn account_is(&mut self, account: Account) {
+        self.accounts.put(account.id, Arc::new(account));
+    }
+
     pub(crate) fn account_was_changed(&mut self, id: AccountId) {
         self.changes += 1;
         self.accounts.pop(&id);
@@ -136,17 +141,12 @@ impl Known {
         self.certificates.pop(&id);
     }
 
-    /// Forgets all but accounts.
-    pub(crate) fn forget_objects(&mut self) {
-        self.authorizations.clear();
-        self.orders.clear();
-        self.certificates.clear();
-    }
-
     fn forget_all(&mut self) {
         self.changes += 1;
         self.accounts.clear();
-        self.forget_objects();
+        self.authorizations.clear();
+        self.orders.clear();
+        self.certificates.clear();
     }
 }
 

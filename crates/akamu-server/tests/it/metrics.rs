@@ -181,7 +181,7 @@ async fn slow_clients_are_counted() {
 async fn a_certificate_takes_few_statements(database: Database) {
     // PostgreSQL makes an order in one statement, records a result in one, and a certificate; it redeems a nonce by itself
     // before an account's key has been seen.
-    let expected = if matches!(database, Database::Postgres(_)) { 12.0 } else { 11.0 };
+    let expected = if matches!(database, Database::Postgres(_)) { 12.0 } else { 10.0 };
     let server = database.server_with(ADMIN).await;
     let client = Arc::new(server.registered().await);
     let before = scrape(&server).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use akamu_proto::{AccountId, OrderStatus, Timestamp};
-use akamu_store::{Certificate, Expired, HousekeepingStep, LeaseRequest, Order, ReplicaId, Store};
+use akamu_store::{Authorization, Certificate, Expired, HousekeepingStep, LeaseRequest, Order, ReplicaId, Store};
 
 use crate::database::{NOW, on_both_databases};
 use crate::scene::{
@@ -57,6 +57,7 @@ on_both_databases! {
         assert_eq!(scene::found::<Order>(store, owner, order.id, NOW).await, None);
         assert_eq!(database.raw().number(COUNTS), 1_100_261);
         assert_eq!(round(store, Expired::Authorizations, NOW.plus(DAY)).await, 2);
+        assert_eq!(scene::found::<Authorization>(store, owner, order.authorizations[0], NOW).await, None);
         assert_eq!(database.raw().number(COUNTS), 1_100_000);
     }
 
