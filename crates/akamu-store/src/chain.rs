@@ -5,7 +5,7 @@ use std::sync::Arc;
 use diesel::prelude::*;
 use sha2::{Digest as _, Sha256};
 
-use crate::connection::insert_if_new;
+use crate::connection::{AnyConnection, insert_if_new};
 use crate::error::StoreError;
 use crate::known;
 use crate::schema::chains;
@@ -27,15 +27,10 @@ impl Store {
     pub async fn chain_record(&self, issuers_pem: &str) -> Result<Chain, StoreError> {
         let made = Chain { id: Sha256::digest(issuers_pem).into(), pem: issuers_pem.into() };
         let chain = made.clone();
-        self.change(
-            "chain_record",
-            move |connection| {
-                let row = (chains::id.eq(chain.id.as_slice()), chains::pem.eq(&*chain.pem));
-                insert_if_new!(connection, chains::table, row).map(drop)
-            },
-            known::nothing,
-        )
-        .await?;
-        Ok(made)
+        let record = move |connection: &mut AnyConnection| {
+            let row = (chains::id.eq(chain.id.as_slice()), chains::pem.eq(&*chain.pem));
+            insert_if_new!(connection, chains::table, row).map(drop)
+        };
+        self.change("chain_record", record, known::nothing).await.map(|()| made)
     }
 }

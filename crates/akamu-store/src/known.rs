@@ -1,5 +1,5 @@
-//! What was read or made lately, in memory, for the one owner of an SQLite file: accounts that were read or made, and what is
-//! being issued, which is read a few times within a second of its making. (docs/src/decisions/what-is-issued-stays-known.md)
+//! In memory, for the one owner of an SQLite file: accounts that were read or made lately, and what is being issued, which is
+//! read a few times within a second of its making. (docs/src/decisions/what-is-issued-stays-known.md)
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,6 +29,7 @@ pub struct Known {
     /// As stored.
     orders: LruCache<OrderId, Order>,
     certificates: LruCache<CertificateId, Certificate>,
+    /// Of accounts, so far.
     changes: u64,
 }
 
@@ -59,7 +60,8 @@ impl SharedKnown {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Learns from an operation that was committed; from one that failed that nothing is known any more: it may be.
+    /// Learns from an operation that was committed. One that failed may have been committed all the same: after it nothing
+    /// is known any more.
     pub(crate) fn learn<T>(&self, outcome: Option<&T>, learn: impl FnOnce(&mut Known, &T)) {
         let mut known = self.lock();
         match outcome {
