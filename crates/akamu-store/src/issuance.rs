@@ -1,5 +1,7 @@
 //! Issuances: from an accepted CSR to the one certificate of an order.
 
+use std::sync::Arc;
+
 use akamu_proto::{AccountId, AccountStatus, CertificateId, OrderId, OrderStatus, Problem, Timestamp};
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
@@ -292,19 +294,21 @@ impl Store {
         new: NewCertificate,
         _: Timestamp,
     ) -> Result<IssuanceRecorded, StoreError> {
-        let made = Certificate {
-            account: lease.subject().account,
-            serial: lease.subject().serial.to_vec(),
-            der: new.der.clone(),
-            issuers_pem: new.chain.pem.clone(),
-            not_after: new.not_after,
-            revoked_at: None,
-        };
-        let order = lease.subject().order;
+        let Issuance { account, order, serial, .. } = *lease.subject();
+        let new = Arc::new(new);
+        let made = new.clone();
         let learn = move |known: &mut Known, recorded: &IssuanceRecorded| {
             if let IssuanceRecorded::Recorded(id) = recorded {
                 known.order_has_moved(order, OrderStatus::Valid, Some(*id));
-                known.certificate_is(*id, made);
+                let certificate = Certificate {
+                    account,
+                    serial: serial.to_vec(),
+                    der: made.der.clone(),
+                    issuers_pem: made.chain.pem.clone(),
+                    not_after: made.not_after,
+                    revoked_at: None,
+                };
+                known.certificate_is(*id, certificate);
             }
         };
         let record = move |connection: &mut AnyConnection| record(connection, lease.subject(), lease.token(), &new);

@@ -14,7 +14,7 @@ use crate::order::Order;
 
 /// Accounts kept, less than 1 KB each.
 const ACCOUNTS: NonZeroUsize = NonZeroUsize::new(4_096).expect("it is not 0");
-/// Authorizations kept, and orders, and certificates, between 1 and 3 KB each.
+/// Authorizations kept, and orders, and certificates: 1 to 3 KB each, and an order of 100 names 10 KB.
 const OBJECTS: NonZeroUsize = NonZeroUsize::new(2_048).expect("it is not 0");
 
 /// Shared by who reads and by the writer, which changes it after each commit and before the answer.

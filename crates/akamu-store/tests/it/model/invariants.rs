@@ -190,18 +190,20 @@ async fn order(
     must(found.error.is_some() == (status == OrderStatus::Invalid), || {
         format!("{name} is {status}, and its error is {:?}", found.error)
     })?;
-    certificate(store, &found, known, &name).await?;
-    if let Some(id) = found.certificate {
-        let stored = store.certificate(account, id).await.map_err(unreadable)?;
-        asked_for::<Certificate>(store, account, id, rules, stored.as_ref()).await?;
-    }
+    certificate(store, rules, &found, known, &name).await?;
     let expected = rules.order_status(index);
     must(status == expected, || format!("{name} is {status}, and should be {expected}"))?;
     must(found.certificate == known.certificate, || format!("{name} has another certificate than was recorded"))
 }
 
 /// An order is valid with the one certificate that has its names and its serial, and has none before.
-async fn certificate(store: &Store, order: &Order, known: &rules::Order, name: &str) -> Result<(), String> {
+async fn certificate(
+    store: &Store,
+    rules: &Rules,
+    order: &Order,
+    known: &rules::Order,
+    name: &str,
+) -> Result<(), String> {
     let serial = known.serial.as_ref();
     let by_serial = match serial {
         Some(serial) => store.certificate_by_serial(serial).await.map_err(unreadable)?,
@@ -211,7 +213,11 @@ async fn certificate(store: &Store, order: &Order, known: &rules::Order, name: &
         format!("{name} is {}, and its certificate is {:?}", order.status, order.certificate)
     })?;
     let by_id = match order.certificate {
-        Some(id) => store.certificate(order.account, id).await.map_err(unreadable)?,
+        Some(id) => {
+            let stored = store.certificate(order.account, id).await.map_err(unreadable)?;
+            asked_for::<Certificate>(store, order.account, id, rules, stored.as_ref()).await?;
+            stored
+        }
         None => None,
     };
     must(by_id == by_serial, || format!("{name} has not the certificate that has its serial"))?;
