@@ -1,7 +1,6 @@
 //! `cargo xtask bench`: how fast the release build is, measured by clients of our own on this machine's loopback.
 
 mod cpu_time;
-mod database_work;
 mod dead_targets;
 pub(crate) mod figures;
 mod floor;
@@ -16,6 +15,7 @@ mod paired;
 mod plot;
 mod proofs;
 mod report;
+mod work;
 
 use std::env;
 use std::os::unix::process::CommandExt as _;

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::database_work::{self, DatabaseWork};
 use super::figures::Durations;
 use super::machine::Machine;
 use super::measurement::{Measurement, Setting, Target};
 use super::paired::{self, Ratio};
 use super::proofs::ChallengeType;
 use super::report::Report;
+use super::work::{self, Work};
 use crate::e2e::Database;
 use crate::failure::{Context, Failure};
 use crate::name_server::NameServer;
@@ -124,7 +124,7 @@ fn against(url: &str, args: &IssuanceArgs) -> Result<Vec<Measurement>, Failure> 
         process: args.pid,
         database_process: None,
         directory: None,
-        database_work: &|| Ok(DatabaseWork::default()),
+        work: &|| Ok(Work::default()),
     };
     args.settings([None].into_iter()).map(|setting| target.measure(url, &setting)).collect()
 }
@@ -177,7 +177,7 @@ impl Stage {
         let mut url = None;
         if let Some((cluster, database)) = cluster.zip(database.as_deref()) {
             url = Some(cluster.create_database(database)?);
-            database_work::prepare(cluster, database)?;
+            work::prepare(cluster, database)?;
         }
         let place = Place::new(|ports| configuration(ports, &self.name_server, url.as_deref()) + tables)?;
         Ok(Site { place, database })
@@ -200,9 +200,9 @@ impl Stage {
         let on_cluster = self.cluster.as_ref().zip(database.as_deref());
         let server = place.start(binary)?;
         let (ports, process) = (server.ports(), server.id());
-        let database_work = || match on_cluster {
-            Some((cluster, database)) => database_work::shared(cluster, database, ports.admin),
-            None => database_work::embedded(process, ports.admin),
+        let work = || match on_cluster {
+            Some((cluster, database)) => work::shared(cluster, database, ports.admin),
+            None => work::embedded(process, ports.admin),
         };
         let target = Target {
             directory_url: server.directory_url().to_owned(),
@@ -213,7 +213,7 @@ impl Stage {
             process: Some(process),
             database_process: on_cluster.map(|(cluster, _)| cluster.id()).transpose()?,
             directory: Some(on_cluster.map_or_else(|| place.directory(), |(cluster, _)| cluster.directory())),
-            database_work: &database_work,
+            work: &work,
         };
         let row = target.measure(name, setting)?;
         server.stop()?;

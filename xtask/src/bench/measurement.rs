@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
 use super::cpu_time;
-use super::database_work::DatabaseWork;
 use super::figures::{Durations, Quantiles, resident};
 use super::load::{Load, Seen, Step};
 use super::machine::{Processors, fsyncs};
 use super::proofs::{ChallengeType, Proofs};
+use super::work::Work;
 use crate::acme::Directory;
 use crate::e2e::Database;
 use crate::failure::{Context, Failure};
@@ -57,7 +57,7 @@ pub(super) struct Target<'a> {
     pub(super) database_process: Option<u32>,
     /// Beside its database's files.
     pub(super) directory: Option<&'a Path>,
-    pub(super) database_work: &'a dyn Fn() -> Result<DatabaseWork, Failure>,
+    pub(super) work: &'a dyn Fn() -> Result<Work, Failure>,
 }
 
 /// A row of the report; times in milliseconds, what has `per_certificate` divided by the certificates. What could not be
@@ -96,12 +96,16 @@ pub(super) struct Measurement {
     pub(super) start_ms: Option<f64>,
     /// Of a block of 4 KiB on the same disk, right before and after; a lone client's alone.
     pub(super) fsync_ms: Option<Quantiles>,
+    /// The server's own, of a validation without what the store does for it: the mean.
+    #[serde(default)]
+    pub(super) validation_ms: Option<f64>,
 }
 
 impl Measurement {
-    /// What a lone client's issuance takes beyond its waits for the disk.
-    pub(super) fn beyond_fsyncs_ms(&self) -> Option<f64> {
-        Some(self.issuance_ms.p50 - self.fsyncs_per_certificate? * self.fsync_ms?.p50)
+    /// What a lone client's issuance takes beyond its waits for the disk and for the probes of its names.
+    pub(super) fn beyond_fsyncs_and_probe_ms(&self) -> Option<f64> {
+        let fsyncs_ms = self.fsyncs_per_certificate? * self.fsync_ms?.p50;
+        Some(self.issuance_ms.p50 - fsyncs_ms - self.validation_ms? * f64::from(self.identifiers))
     }
 }
 
@@ -111,13 +115,13 @@ struct Counters {
     processors: Processors,
     cpu: Option<Duration>,
     database_cpu: Option<Duration>,
-    work: DatabaseWork,
+    work: Work,
 }
 
 impl Target<'_> {
     fn counters(&self) -> Result<Counters, Failure> {
         Ok(Counters {
-            work: (self.database_work)()?,
+            work: (self.work)()?,
             cpu: self.process.map(cpu_time::used).transpose()?,
             database_cpu: self.database_process.map(cpu_time::used).transpose()?,
             processors: Processors::read()?,
@@ -198,6 +202,10 @@ fn measurement(
         most_octets: None,
         start_ms: None,
         fsync_ms: disk.quantiles(),
+        validation_ms: before.work.validations.zip(after.work.validations).and_then(|(before, after)| {
+            let count = after.count - before.count;
+            (count > 0).then(|| (after.seconds - before.seconds) * 1_000.0 / as_f64(count))
+        }),
     })
 }
 
@@ -209,11 +217,12 @@ pub(super) fn as_f64(count: u64) -> f64 {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::work::Validations;
     use super::*;
 
     /// The processors had something to do for 15 ticks a millisecond, and nothing for 10 after the first 100.
-    fn counters(at: Instant, cpu_ms: u64, statements: u64) -> Counters {
-        let work = DatabaseWork { statements: Some(statements), ..DatabaseWork::default() };
+    fn counters(at: Instant, cpu_ms: u64, statements: u64, validations: Validations) -> Counters {
+        let work = Work { statements: Some(statements), validations: Some(validations), ..Work::default() };
         let idle = 10 * u64::from(cpu_ms > 100);
         let processors = Processors::parse(&format!("cpu  {} 0 0 {idle} 0", 15 * cpu_ms)).unwrap();
         Counters { at, processors, cpu: Some(Duration::from_millis(cpu_ms)), database_cpu: None, work }
@@ -234,7 +243,8 @@ pub(super) mod tests {
         let mut disk = Durations::default();
         disk.push(Duration::from_millis(2));
         let begun = Instant::now();
-        let (before, after) = (counters(begun, 100, 7), counters(begun + Duration::from_secs(2), 102, 55));
+        let before = counters(begun, 100, 7, Validations { count: 3, seconds: 0.5 });
+        let after = counters(begun + Duration::from_secs(2), 102, 55, Validations { count: 253, seconds: 0.625 });
         measurement("akamu", &setting, &before, &after, &seen, &disk).unwrap()
     }
 
@@ -251,9 +261,11 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_lone_clients_waits_for_the_disk_are_told_apart() {
-        assert_eq!(row().beyond_fsyncs_ms(), None);
-        assert_eq!(Measurement { fsyncs_per_certificate: Some(5.0), ..row() }.beyond_fsyncs_ms(), Some(10.0));
+    fn a_lone_clients_waits_for_the_disk_and_for_probes_are_told_apart() {
+        assert_eq!((row().validation_ms, row().beyond_fsyncs_and_probe_ms()), (Some(0.5), None));
+        let row = Measurement { fsyncs_per_certificate: Some(5.0), ..row() };
+        assert_eq!(row.beyond_fsyncs_and_probe_ms(), Some(9.5));
+        assert_eq!(Measurement { validation_ms: None, ..row }.beyond_fsyncs_and_probe_ms(), None);
     }
 
     #[test]

@@ -118,8 +118,8 @@ impl Report {
     }
 
     /// What a lone client waits for.
-    fn lone(&self) -> Table<6> {
-        let heading = ["database", "challenge", "issuance ms", "fsyncs", "one fsync ms", "issuance without fsyncs ms"];
+    fn lone(&self) -> Table<7> {
+        let heading = ["database", "challenge", "issuance ms", "fsyncs", "one fsync ms", "probe ms", "without both ms"];
         let rows = self.rows.iter().filter_map(|row| {
             let [database, challenge, _] = names(row);
             Some([
@@ -128,7 +128,8 @@ impl Report {
                 row.issuance_ms.to_string(),
                 figure(row.fsyncs_per_certificate, 2),
                 row.fsync_ms?.to_string(),
-                figure(row.beyond_fsyncs_ms(), 1),
+                figure(row.validation_ms, 1),
+                figure(row.beyond_fsyncs_and_probe_ms(), 1),
             ])
         });
         table(heading, rows)
