@@ -57,6 +57,15 @@ impl fmt::Debug for Opened {
     }
 }
 
+/// Every statement finds its rows by an index, row after row, whatever PostgreSQL knows of the tables: it plans a prepared
+/// statement for a table as it then is, often new and empty, and goes on reading it as a whole until something is analysed.
+/// A plan that it thinks dear for want of another is not worth compiling. An engine without these settings is left as it is.
+const PLANS: &str = "
+    SELECT set_config(name, value, false) FROM pg_settings JOIN (VALUES
+        ('enable_seqscan', 'off'), ('enable_bitmapscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'),
+        ('plan_cache_mode', 'force_generic_plan'), ('jit', 'off')
+    ) AS wanted (name, value) USING (name);";
+
 impl Servers {
     pub(crate) fn new(url: &str, options: &StoreOptions) -> Self {
         Self {
@@ -84,7 +93,8 @@ impl Servers {
                 "SET client_min_messages = 'warning';
                  SET statement_timeout = {};
                  SET lock_timeout = {};
-                 SET idle_in_transaction_session_timeout = '10s';",
+                 SET idle_in_transaction_session_timeout = '10s';
+                 {PLANS}",
                 self.connections.statement_timeout.as_millis(),
                 self.connections.lock_timeout.as_millis(),
             ))

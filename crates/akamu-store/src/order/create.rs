@@ -20,12 +20,12 @@ const CREATE: &str = "
     ), authorized AS (
         INSERT INTO authorizations (id, account_id, identifier_kind, identifier_value, status, expires_at, created_at)
         SELECT it.id, $5, it.kind, it.value, $7, it.expires_at, $4
-        FROM unnest($8, $9, $10, $11) AS it (id, kind, value, expires_at)
+        FROM unnest($8::bytea[], $9::text[], $10::text[], $11::bigint[]) AS it (id, kind, value, expires_at)
         WHERE EXISTS (SELECT FROM made)
     ), offered AS (
         INSERT INTO challenges (authorization_id, challenge_type, account_id, position, token, status, attempt)
         SELECT it.authorization_id, it.challenge_type, $5, it.position, it.token, $12, 0
-        FROM unnest($13, $14, $15, $16) AS it (authorization_id, challenge_type, position, token)
+        FROM unnest($13::bytea[], $14::text[], $15::smallint[], $16::text[]) AS it (authorization_id, challenge_type, position, token)
         WHERE EXISTS (SELECT FROM made)
     )
     INSERT INTO order_authorizations (order_id, position, authorization_id)

@@ -30,10 +30,10 @@ const SETTLE: &str = "
         UPDATE challenges
         SET status = $5, validated_at = $6, error = $7, lease_expires_at = NULL, reported_at = $3, report = $8
         FROM wanted
-        WHERE authorization_id = id AND challenge_type = $9 AND status = $10 AND lease_token = $11
+        WHERE authorization_id = $1 AND challenge_type = $9 AND status = $10 AND lease_token = $11
         RETURNING authorization_id
     )
-    UPDATE authorizations SET status = $12, expires_at = $13 FROM settled WHERE id = authorization_id";
+    UPDATE authorizations SET status = $12, expires_at = $13 FROM settled WHERE id = $1";
 
 /// A validation's report.
 #[derive(Clone, Debug, PartialEq, Eq)]
