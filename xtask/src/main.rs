@@ -21,6 +21,7 @@ mod power_cut;
 mod process;
 mod programs;
 mod recovery;
+mod release;
 mod responder;
 mod server;
 mod step;
@@ -58,6 +59,8 @@ enum Task {
     Docs,
     /// Run real ACME clients against the server
     E2e(E2eCommand),
+    /// Build the server for a release, by a profile of the benchmark's load (a quarter of an hour on two cores)
+    Release(release::ReleaseArgs),
     /// Measure the release build
     Bench(bench::BenchArgs),
     /// Kill servers and databases at any moment under real traffic, and look for what was lost
@@ -98,6 +101,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::check(&process::project_root()),
         Task::Docs => docs::run(),
         Task::E2e(args) => e2e::run(&args.e2e, None, Installing::unless_forbidden(args.no_install)),
+        Task::Release(args) => release::run(args),
         Task::Bench(args) => bench::run(args),
         Task::Chaos(args) => chaos::run(args),
         Task::PowerCut(args) => power_cut::run(args),

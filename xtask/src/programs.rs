@@ -10,7 +10,7 @@ use crate::interrupt::Undone;
 use crate::process;
 
 /// Names a prebuilt server to run instead of building one.
-const PREBUILT: &str = "XTASK_SERVER";
+pub(crate) const PREBUILT: &str = "XTASK_SERVER";
 
 /// The copies, removed when dropped.
 #[derive(Debug)]
@@ -56,11 +56,12 @@ fn server() -> Result<PathBuf, Failure> {
 
 /// Where cargo builds.
 pub(crate) fn target() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| process::project_root().join("target"), PathBuf::from)
+    // Cargo, which runs in the root, takes a relative one from there.
+    process::project_root().join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
 /// This program, even where its file has been replaced or removed.
-fn running() -> Result<PathBuf, Failure> {
+pub(crate) fn running() -> Result<PathBuf, Failure> {
     let running = PathBuf::from("/proc/self/exe");
     if running.exists() { Ok(running) } else { env::current_exe().context(|| "cannot find this program".to_owned()) }
 }
