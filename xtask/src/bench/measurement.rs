@@ -265,6 +265,7 @@ pub(super) mod tests {
         assert_eq!((row().validation_ms, row().beyond_fsyncs_and_probe_ms()), (Some(0.5), None));
         let row = Measurement { fsyncs_per_certificate: Some(5.0), ..row() };
         assert_eq!(row.beyond_fsyncs_and_probe_ms(), Some(9.5));
+        assert_eq!(Measurement { identifiers: 3, ..row.clone() }.beyond_fsyncs_and_probe_ms(), Some(8.5));
         assert_eq!(Measurement { validation_ms: None, ..row }.beyond_fsyncs_and_probe_ms(), None);
     }
 
