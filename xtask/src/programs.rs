@@ -66,7 +66,7 @@ pub(crate) fn running() -> Result<PathBuf, Failure> {
     if running.exists() { Ok(running) } else { env::current_exe().context(|| "cannot find this program".to_owned()) }
 }
 
-fn copy(from: &Path, to: &Path) -> Result<PathBuf, Failure> {
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<PathBuf, Failure> {
     fs::copy(from, to).context(|| format!("cannot copy {}", from.display()))?;
     Ok(to.to_path_buf())
 }

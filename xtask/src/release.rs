@@ -4,7 +4,6 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,7 +13,7 @@ use crate::cargo_tool;
 use crate::failure::{Context, Failure};
 use crate::packages::{self, Installing, Needed};
 use crate::process;
-use crate::programs::{PREBUILT, running, target};
+use crate::programs::{PREBUILT, copy, running, target};
 
 /// What turns the counters of a run into a profile. Debian's reads those of the toolchain's LLVM, which is newer.
 const PROFDATA: Needed = Needed { program: "llvm-profdata", package: "llvm-19" };
@@ -39,7 +38,7 @@ pub(crate) fn run(args: &ReleaseArgs) -> Result<(), Failure> {
     let pgo = |step: &str| {
         let mut command = process::cargo_subcommand(&cargo_pgo);
         command.args(["pgo", step, "--", "--package", "akamu", "--locked"]);
-        process::run(path.iter().fold(&mut command, |command, path| command.env("PATH", path)))
+        process::run(command.envs(path.iter().map(|path| ("PATH", path))))
     };
     // cargo-pgo names the platform to cargo, so that build scripts are not instrumented.
     let platform = rustc(&["--print", "host-tuple"])?;
@@ -54,16 +53,11 @@ pub(crate) fn run(args: &ReleaseArgs) -> Result<(), Failure> {
     println!("3 of 3: building the server by what was counted");
     pgo("optimize")?;
 
-    let released = target().join("guided/akamu-server");
-    copy(&built, &released).context(|| format!("cannot copy the server to {}", released.display()))?;
-    println!("the server is {}", released.display());
+    // Where it is built there may be one with counters.
+    let guided = target().join("guided");
+    fs::create_dir_all(&guided).context(|| format!("cannot make {}", guided.display()))?;
+    println!("the server is {}", copy(&built, &guided.join("akamu-server"))?.display());
     Ok(())
-}
-
-/// To a place of its own: at the one where it is built there may be one with counters.
-fn copy(from: &Path, to: &Path) -> io::Result<u64> {
-    to.parent().map_or(Ok(()), fs::create_dir_all)?;
-    fs::copy(from, to)
 }
 
 /// The PATH in which cargo-pgo finds llvm-profdata; absent where the toolchain has its own, which it prefers.
