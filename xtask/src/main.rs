@@ -59,7 +59,7 @@ enum Task {
     Docs,
     /// Run real ACME clients against the server
     E2e(E2eCommand),
-    /// Build the server for a release, by a profile of the benchmark's load (a quarter of an hour on two cores)
+    /// Build the server for a release, by a profile of the benchmark's load (half an hour on two cores)
     Release(release::ReleaseArgs),
     /// Measure the release build
     Bench(bench::BenchArgs),
