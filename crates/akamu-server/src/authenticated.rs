@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use akamu_proto::{AccountId, AccountStatus, Jwk, Jws, KeyReference, Timestamp, VerifyingKey};
-use akamu_store::{Account, AccountAnd, CheckedNonce, NonceError, Owned};
+use akamu_store::{Account, AccountAnd, CheckedNonce, NonceError, Owned, Store};
 use axum::RequestExt as _;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, RawPathParams, Request};
@@ -69,6 +69,8 @@ impl Payload for Bytes {
 pub(crate) struct ByAccount<P> {
     pub(crate) account: Arc<Account>,
     pub(crate) payload: P,
+    /// The store, for what this request changes.
+    pub(crate) store: Store,
 }
 
 /// Signed by the key of a valid account, which has what the URL names.
@@ -78,6 +80,8 @@ pub(crate) struct ByOwner<O, P> {
     /// As it was before the signature was checked.
     pub(crate) object: O,
     pub(crate) payload: P,
+    /// The store, for what this request changes.
+    pub(crate) store: Store,
 }
 
 /// Signed by the key in `jwk` (newAccount).
@@ -85,6 +89,8 @@ pub(crate) struct ByOwner<O, P> {
 pub(crate) struct ByKey<P> {
     pub(crate) jwk: Jwk,
     pub(crate) payload: P,
+    /// The store, for what this request changes.
+    pub(crate) store: Store,
 }
 
 /// Signed by an account or by a key (revokeCert).
@@ -101,6 +107,17 @@ pub(crate) enum Signer {
 pub(crate) struct ByEither<P> {
     pub(crate) signer: Signer,
     pub(crate) payload: P,
+    /// The store, for what this request changes.
+    pub(crate) store: Store,
+}
+
+/// A request whose signature, nonce and account are good.
+struct Authenticated<O> {
+    signer: Signer,
+    /// What the account has by the id that was asked for.
+    object: Option<O>,
+    jws: Jws,
+    store: Store,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -114,9 +131,10 @@ impl<P: Payload> FromRequest<Arc<App>> for ByAccount<P> {
     type Rejection = AcmeError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, AcmeError> {
-        match authenticate::<()>(request, app, Policy::Kid, ()).await? {
-            (Signer::Account(account), _, jws) => Ok(Self { account, payload: P::parse(jws.payload())? }),
-            (Signer::Key(_), ..) => Err(AcmeError::KidExpected),
+        let Authenticated { signer, jws, store, .. } = authenticate::<()>(request, app, Policy::Kid, ()).await?;
+        match signer {
+            Signer::Account(account) => Ok(Self { account, payload: P::parse(jws.payload())?, store }),
+            Signer::Key(_) => Err(AcmeError::KidExpected),
         }
     }
 }
@@ -134,12 +152,13 @@ where
             authenticate::<()>(request, app, Policy::Kid, ()).await?;
             return Err(AcmeError::NotFound);
         };
-        match authenticate::<O>(request, app, Policy::Kid, id).await? {
-            (Signer::Account(account), object, jws) => {
+        let Authenticated { signer, object, jws, store } = authenticate::<O>(request, app, Policy::Kid, id).await?;
+        match signer {
+            Signer::Account(account) => {
                 let payload = P::parse(jws.payload())?;
-                Ok(Self { account, object: object.ok_or(AcmeError::NotFound)?, payload })
+                Ok(Self { account, object: object.ok_or(AcmeError::NotFound)?, payload, store })
             }
-            (Signer::Key(_), ..) => Err(AcmeError::KidExpected),
+            Signer::Key(_) => Err(AcmeError::KidExpected),
         }
     }
 }
@@ -148,9 +167,10 @@ impl<P: Payload> FromRequest<Arc<App>> for ByKey<P> {
     type Rejection = AcmeError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, AcmeError> {
-        match authenticate::<()>(request, app, Policy::Jwk, ()).await? {
-            (Signer::Key(jwk), _, jws) => Ok(Self { jwk, payload: P::parse(jws.payload())? }),
-            (Signer::Account(_), ..) => Err(AcmeError::JwkExpected),
+        let Authenticated { signer, jws, store, .. } = authenticate::<()>(request, app, Policy::Jwk, ()).await?;
+        match signer {
+            Signer::Key(jwk) => Ok(Self { jwk, payload: P::parse(jws.payload())?, store }),
+            Signer::Account(_) => Err(AcmeError::JwkExpected),
         }
     }
 }
@@ -159,8 +179,8 @@ impl<P: Payload> FromRequest<Arc<App>> for ByEither<P> {
     type Rejection = AcmeError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, AcmeError> {
-        let (signer, _, jws) = authenticate::<()>(request, app, Policy::Either, ()).await?;
-        Ok(Self { signer, payload: P::parse(jws.payload())? })
+        let Authenticated { signer, jws, store, .. } = authenticate::<()>(request, app, Policy::Either, ()).await?;
+        Ok(Self { signer, payload: P::parse(jws.payload())?, store })
     }
 }
 
@@ -170,7 +190,7 @@ async fn authenticate<O: Owned>(
     app: &App,
     policy: Policy,
     id: O::Id,
-) -> Result<(Signer, Option<O>, Jws), AcmeError> {
+) -> Result<Authenticated<O>, AcmeError> {
     let expected_url = app.base_url.of_path(request.uri().path());
     check_content_type(&request)?;
     let body = request_body::read(request, app).await?;
@@ -187,24 +207,26 @@ async fn authenticate<O: Owned>(
         KeyReference::Jwk(_) if policy == Policy::Kid => Err(AcmeError::KidExpected),
         KeyReference::Jwk(jwk) => {
             jws.verify(&VerifyingKey::new(jwk)?)?;
-            redeem(app, nonce, now).await?;
+            let store = redeem(app, nonce, now).await?;
             let jwk = (**jwk).clone();
-            Ok((Signer::Key(jwk), None, jws))
+            Ok(Authenticated { signer: Signer::Key(jwk), object: None, jws, store })
         }
         KeyReference::Kid(kid) => {
             let no_such_account = || AcmeError::NoSuchAccount { kid: kid.chars().take(300).collect() };
             let account = app.base_url.account_id(kid).ok_or_else(no_such_account)?;
-            let (account, found) = by_account(app, &jws, account, id, nonce, now).await?.ok_or_else(no_such_account)?;
+            let found = by_account(app, &jws, account, id, nonce, now).await?;
+            let (account, object, store) = found.ok_or_else(no_such_account)?;
             tracing::Span::current().record("account.id", account.id.as_i64());
             if account.status != AccountStatus::Valid {
                 return Err(AcmeError::AccountNotValid { status: account.status });
             }
-            Ok((Signer::Account(account), found, jws))
+            Ok(Authenticated { signer: Signer::Account(account), object, jws, store })
         }
     }
 }
 
-/// The account, whose key has signed, and what it has by this id; `None` where there is no such account.
+/// The account, whose key has signed, what it has by this id, and the store for the request; `None` where there is no such
+/// account.
 ///
 /// A sender who had the key with which the account was last seen has proved enough for the nonce to be redeemed in the
 /// operation that reads the account. Whether that is still its key is decided by what was read.
@@ -215,12 +237,12 @@ async fn by_account<O: Owned>(
     id: O::Id,
     nonce: CheckedNonce,
     now: Timestamp,
-) -> Result<Option<(Arc<Account>, Option<O>)>, AcmeError> {
+) -> Result<Option<(Arc<Account>, Option<O>, Store)>, AcmeError> {
     let seen = app.keys.last(account).map(|it| (jws.verify(&it.key), it));
     let is_proven = matches!(seen, Some((Ok(()), _)));
     let (with_account, after) = if is_proven { (Some(nonce), None) } else { (None, Some(nonce)) };
-    let (account, found) = match app.store.account_and::<O>(account, id, with_account, now).await? {
-        AccountAnd::Found(account, found) => (account, found),
+    let (account, found, redeemed) = match app.store.account_and::<O>(account, id, with_account, now).await? {
+        AccountAnd::Found(account, found, redeemed) => (account, found, redeemed),
         AccountAnd::NoAccount => return Ok(None),
         AccountAnd::BadNonce => return Err(AcmeError::BadNonce),
     };
@@ -228,10 +250,11 @@ async fn by_account<O: Owned>(
         Some((verdict, key)) if *key.jwk == *account.jwk => verdict?,
         _ => jws.verify(&app.keys.now(account.id, &account.jwk)?.key)?,
     }
-    if let Some(nonce) = after {
-        redeem(app, nonce, now).await?;
-    }
-    Ok(Some((account, found)))
+    let store = match after {
+        Some(nonce) => redeem(app, nonce, now).await?,
+        None => app.store.for_request(redeemed),
+    };
+    Ok(Some((account, found, store)))
 }
 
 /// The inner JWS of keyChange (RFC 8555 §7.3.5): signed by the new key, for the same URL, without a nonce.
@@ -259,8 +282,9 @@ fn nonce_error(error: NonceError) -> AcmeError {
     }
 }
 
-async fn redeem(app: &App, nonce: CheckedNonce, now: Timestamp) -> Result<(), AcmeError> {
-    if app.store.nonce_redeem(nonce, now).await? { Ok(()) } else { Err(AcmeError::BadNonce) }
+async fn redeem(app: &App, nonce: CheckedNonce, now: Timestamp) -> Result<Store, AcmeError> {
+    let redeemed = app.store.nonce_redeem(nonce, now).await?.ok_or(AcmeError::BadNonce)?;
+    Ok(app.store.for_request(redeemed))
 }
 
 fn check_content_type(request: &Request) -> Result<(), AcmeError> {

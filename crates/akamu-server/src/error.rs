@@ -126,6 +126,7 @@ impl From<JwkError> for AcmeError {
 impl From<StoreError> for AcmeError {
     fn from(error: StoreError) -> Self {
         match error {
+            StoreError::BadNonce => Self::BadNonce,
             StoreError::Outage(_) => Self::Outage(Box::new(error)),
             StoreError::Unavailable(_) | StoreError::Closed => Self::Unavailable(Box::new(error)),
             StoreError::Constraint(_) | StoreError::Corrupt(_) | StoreError::Failed(_) => {

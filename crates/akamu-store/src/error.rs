@@ -21,6 +21,10 @@ pub enum StoreError {
     /// The database refused a statement.
     #[error("the database failed")]
     Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The request's nonce is another request's: the database crashed, forgot that it was redeemed, and was asked by
+    /// another one first. Nothing was changed.
+    #[error("the nonce has been used by another request")]
+    BadNonce,
     /// The store has been closed.
     #[error("the database is closed")]
     Closed,
@@ -48,6 +52,7 @@ impl StoreError {
             Self::Constraint(cause) => Self::Constraint(map(cause)),
             Self::Corrupt(cause) => Self::Corrupt(map(cause)),
             Self::Failed(cause) => Self::Failed(map(cause)),
+            Self::BadNonce => Self::BadNonce,
             Self::Closed => Self::Closed,
         }
     }

@@ -43,7 +43,7 @@ pub use identity::{Identity, IdentityOutcome};
 pub use issuance::{Issuance, IssuanceBegun, IssuanceRecorded, NewCertificate, NewIssuance};
 pub use known::Known;
 pub use lease::{Lease, LeaseRequest, ReplicaId};
-pub use nonce::{CheckedNonce, Nonce, NonceError};
+pub use nonce::{CheckedNonce, Nonce, NonceError, RedeemedNonce};
 pub use observer::OperationRun;
 pub use options::StoreOptions;
 pub use order::{NewOrder, Order, OrderCreated};

@@ -21,6 +21,7 @@ use crate::connection::{AnyConnection, DbResult};
 use crate::error::StoreError;
 use crate::store::Store;
 use redeemed::{Redeemed, is_in_window};
+pub use redemption::RedeemedNonce;
 pub(crate) use redemption::{RedeemedRow, Redeeming, Redemption, insert, load_redeeming, load_with_account};
 
 /// Octets of the second of issue, of the id, and of the key's number.
@@ -213,19 +214,21 @@ impl Store {
         }
     }
 
-    /// Redeems a nonce; `false` where it was redeemed already, or is not ours after all.
+    /// Redeems a nonce; `None` where it was redeemed already, or is not ours after all.
     ///
-    /// On PostgreSQL the row is committed without waiting for the disk: whatever its request changes is committed later,
-    /// and is never durable before it.
+    /// On PostgreSQL the row is committed without waiting for the disk: whatever its request changes
+    /// [for it](Self::for_request) is committed later, and is never durable before it.
     ///
     /// # Errors
     /// Where the database fails; then it may or may not be redeemed.
-    pub async fn nonce_redeem(&self, nonce: CheckedNonce, now: Timestamp) -> Result<bool, StoreError> {
+    pub async fn nonce_redeem(&self, nonce: CheckedNonce, now: Timestamp) -> Result<Option<RedeemedNonce>, StoreError> {
         match self.redeeming(nonce, now).await? {
-            Redeeming::Refused => Ok(false),
-            Redeeming::Done => Ok(true),
+            Redeeming::Refused => Ok(None),
+            Redeeming::Done => Ok(Some(RedeemedNonce::default())),
             Redeeming::InTable(row) => {
-                self.select("nonce_redeem", move |connection| Redemption::of(Some(&row)).finish(connection)).await
+                let inserted = row.clone();
+                let redeem = move |connection: &mut AnyConnection| Redemption::of(Some(&inserted)).finish(connection);
+                Ok(self.select("nonce_redeem", redeem).await?.then(|| RedeemedNonce::of(Some(row))))
             }
         }
     }

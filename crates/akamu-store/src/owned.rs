@@ -9,7 +9,7 @@ use crate::account::{self, Account};
 use crate::connection::{AnyConnection, DbResult};
 use crate::error::StoreError;
 use crate::known::Known;
-use crate::nonce::{CheckedNonce, RedeemedRow, Redeeming, Redemption};
+use crate::nonce::{CheckedNonce, RedeemedNonce, RedeemedRow, Redeeming, Redemption};
 use crate::store::Store;
 
 /// What can be read together with its account: an authorization, an order, a certificate, or nothing at all. Only this
@@ -67,8 +67,9 @@ impl Owned for () {
 /// What an account's request found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccountAnd<T> {
-    /// The account, and what it has by this id: `None` where that is absent, another's or has expired.
-    Found(Arc<Account>, Option<T>),
+    /// The account, what it has by this id (`None` where that is absent, another's or has expired), and the nonce, where
+    /// there was one to redeem.
+    Found(Arc<Account>, Option<T>, RedeemedNonce),
     /// There is no such account.
     NoAccount,
     /// The nonce was redeemed already, or is not ours after all.
@@ -104,11 +105,11 @@ impl Store {
             known.account(account).map(|account| (T::of_known(&mut known, &account, id, now), account))
         };
         match known {
-            Ok((Some(object), account)) => Ok(AccountAnd::Found(account, Some(object))),
+            Ok((Some(object), account)) => Ok(AccountAnd::Found(account, Some(object), RedeemedNonce::default())),
             Ok((None, known)) => self.find(account, id, row, Some(known), now).await,
             Err(changes) => {
                 let found = self.find(account, id, row, None, now).await?;
-                if let AccountAnd::Found(account, _) = &found {
+                if let AccountAnd::Found(account, ..) = &found {
                     shared.lock().account_was_read(account.clone(), changes);
                 }
                 Ok(found)
@@ -120,25 +121,24 @@ impl Store {
         &self,
         account: AccountId,
         id: T::Id,
-        row: Option<RedeemedRow>,
+        row: Option<Arc<RedeemedRow>>,
         known: Option<Arc<Account>>,
         now: Timestamp,
     ) -> Result<AccountAnd<T>, StoreError> {
         self.select(T::OPERATION, move |connection| {
-            let redemption = Redemption::of(row.as_ref());
+            let redemption = Redemption::of(row.as_deref());
             let mut reading = Reading { connection, redemption, known: known.as_deref(), now };
             let found = T::find(&mut reading, account, id)?;
             if !reading.redemption.finish(reading.connection)? {
                 return Ok(AccountAnd::BadNonce);
             }
-            if let Some((account, object)) = found {
-                return Ok(AccountAnd::Found(Arc::new(account), Some(object)));
-            }
-            let alone = match reading.known {
-                Some(known) => Some(known.clone()),
-                None => account::by_id(reading.connection, account)?,
+            let (account, object) = match (found, reading.known) {
+                (Some((account, object)), _) => (Some(account), Some(object)),
+                (None, Some(known)) => (Some(known.clone()), None),
+                (None, None) => (account::by_id(reading.connection, account)?, None),
             };
-            Ok(alone.map_or(AccountAnd::NoAccount, |account| AccountAnd::Found(Arc::new(account), None)))
+            let Some(account) = account else { return Ok(AccountAnd::NoAccount) };
+            Ok(AccountAnd::Found(Arc::new(account), object, RedeemedNonce::of(row.clone())))
         })
         .await
     }

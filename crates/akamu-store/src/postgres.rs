@@ -12,6 +12,7 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 use crate::connection::{AnyConnection, DbResult};
 use crate::error::StoreError;
+use crate::nonce::RedeemedNonce;
 use crate::observer::{Observer, count_statements};
 use crate::options::{Connections, StoreOptions};
 use crate::outage::{Outage, Waiting};
@@ -39,6 +40,7 @@ pub(crate) struct Servers {
     /// before is used again: what it reads may be old.
     left: Arc<AtomicU64>,
     opened: Opened,
+    newest: Arc<AtomicU64>,
 }
 
 /// The connection by which the database was opened: the pool's first.
@@ -75,6 +77,7 @@ impl Servers {
             outage: Outage::default(),
             left: Arc::default(),
             opened: Opened::default(),
+            newest: Arc::default(),
         }
     }
 
@@ -108,9 +111,14 @@ impl Servers {
     }
 }
 
+/// Sessions are numbered in the order in which they were made. While one works the server has not crashed since.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SessionNumber(u64);
+
 /// A pooled connection, and whether it is known to be dead.
 pub(crate) struct Session {
     connection: AnyConnection,
+    number: SessionNumber,
     is_lost: bool,
     made: Instant,
     /// How many servers had been left when it was made.
@@ -128,7 +136,9 @@ impl ManageConnection for Servers {
             None => self.establish(),
         };
         let connection = self.outage.trying(connect).map_err(diesel::r2d2::Error::ConnectionError)?;
-        Ok(Session { connection, is_lost: false, made: Instant::now(), left })
+        // Not before it is made: who has read the number may rely on this session's having been there.
+        let number = SessionNumber(self.newest.fetch_add(1, Ordering::SeqCst) + 1);
+        Ok(Session { connection, number, is_lost: false, made: Instant::now(), left })
     }
 
     fn is_valid(&self, session: &mut Session) -> Result<(), Self::Error> {
@@ -148,6 +158,7 @@ pub(crate) struct Cluster {
     sessions: Sessions,
     threads: Threads<()>,
     observer: Observer,
+    newest: Arc<AtomicU64>,
 }
 
 /// The pool, and whether it can be filled.
@@ -164,6 +175,7 @@ impl Cluster {
     pub(crate) fn new(mut servers: Servers, opened: AnyConnection, observer: Observer) -> std::io::Result<Self> {
         servers.opened = Opened(Arc::new(Mutex::new(Some(opened))));
         let (outage, left, connections) = (servers.outage.clone(), servers.left.clone(), servers.connections.clone());
+        let newest = servers.newest.clone();
         let pool = Pool::builder()
             .max_size(connections.max)
             .min_idle(Some(connections.min_idle))
@@ -172,14 +184,46 @@ impl Cluster {
             .test_on_check_out(false)
             .build_unchecked(servers);
         let threads = Threads::start("akamu-postgres", (0..connections.max).map(|_| ()), connections.wait)?;
-        Ok(Self { sessions: Sessions { pool, outage, left, wait: connections.wait }, threads, observer })
+        Ok(Self { sessions: Sessions { pool, outage, left, wait: connections.wait }, threads, observer, newest })
     }
 
-    /// Runs an operation, again as a whole where the database has cut it off.
-    pub(crate) async fn run<T, F>(&self, name: &'static str, mut operation: F) -> Result<T, StoreError>
+    /// The newest session there is.
+    pub(crate) fn newest_session(&self) -> SessionNumber {
+        SessionNumber(self.newest.load(Ordering::SeqCst))
+    }
+
+    /// Runs an operation that changes nothing, or that nobody's request asks for.
+    pub(crate) async fn read<T, F>(&self, name: &'static str, mut operation: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
+    {
+        self.run(name, move |connection, _| operation(connection)).await
+    }
+
+    /// Runs an operation, where the nonce of the request that asks for it is redeemed still.
+    pub(crate) async fn change<T, F>(
+        &self,
+        name: &'static str,
+        nonce: &RedeemedNonce,
+        mut operation: F,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
+    {
+        let nonce = nonce.clone();
+        let run = move |connection: &mut AnyConnection, number| {
+            if nonce.holds(connection, number)? { operation(connection).map(Some) } else { Ok(None) }
+        };
+        self.run(name, run).await?.ok_or(StoreError::BadNonce)
+    }
+
+    /// Runs an operation, again as a whole where the database has cut it off.
+    async fn run<T, F>(&self, name: &'static str, mut operation: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut AnyConnection, SessionNumber) -> DbResult<T> + Send + 'static,
     {
         let mut waiting = Some(self.sessions.begin_to_wait()?);
         let (sessions, observer) = (self.sessions.clone(), self.observer.clone());
@@ -190,8 +234,8 @@ impl Cluster {
                 let mut session = sessions.check_out(until, tries > 0)?;
                 drop(waiting.take());
                 tries += 1;
-                let connection = &mut session.connection;
-                match observer.timed(name, || operation(connection)) {
+                let Session { connection, number, .. } = &mut *session;
+                match observer.timed(name, || operation(connection, *number)) {
                     Ok(done) => {
                         sessions.outage.succeeded();
                         return Ok(done);

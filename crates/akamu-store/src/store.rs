@@ -12,9 +12,9 @@ use crate::error::{OpenError, StoreError, one_line};
 use crate::known::{Known, SharedKnown};
 use crate::lease::{LeaseRequest, LeaseTerms};
 use crate::migration;
-use crate::nonce::Nonces;
+use crate::nonce::{Nonces, RedeemedNonce};
 use crate::options::{Place, StoreOptions};
-use crate::postgres::{Cluster, Servers};
+use crate::postgres::{Cluster, Servers, SessionNumber};
 use crate::sqlite::{self, Embedded};
 use crate::validation::ClaimCursor;
 
@@ -25,6 +25,8 @@ use crate::validation::ClaimCursor;
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+    /// Of the request for which it changes things.
+    nonce: RedeemedNonce,
 }
 
 struct Inner {
@@ -102,7 +104,15 @@ impl Store {
             }
         };
         let claim_cursor = ClaimCursor::default();
-        Ok(Self { inner: Arc::new(Inner { backend, random, nonces, claim_cursor }) })
+        let inner = Arc::new(Inner { backend, random, nonces, claim_cursor });
+        Ok(Self { inner, nonce: RedeemedNonce::default() })
+    }
+
+    /// The same store, for what a request with this nonce changes: nothing of it is changed where a crash of PostgreSQL lost
+    /// the nonce and another request has used it since ([`StoreError::BadNonce`]).
+    #[must_use]
+    pub fn for_request(&self, nonce: RedeemedNonce) -> Self {
+        Self { inner: self.inner.clone(), nonce }
     }
 
     /// Whether the database is the embedded one.
@@ -146,6 +156,14 @@ impl Store {
         }
     }
 
+    /// The newest session with PostgreSQL.
+    pub(crate) fn newest_session(&self) -> SessionNumber {
+        match &self.inner.backend {
+            Backend::Sqlite(_) => SessionNumber::default(),
+            Backend::Postgres(cluster) => cluster.newest_session(),
+        }
+    }
+
     pub(crate) fn nonces(&self) -> &Nonces {
         &self.inner.nonces
     }
@@ -164,7 +182,9 @@ impl Store {
     {
         match &self.inner.backend {
             Backend::Sqlite(embedded) => embedded.write(name, operation, learn).await,
-            Backend::Postgres(_) => self.select(name, move |connection| connection.transaction(&mut operation)).await,
+            Backend::Postgres(cluster) => {
+                cluster.change(name, &self.nonce, move |connection| connection.transaction(&mut operation)).await
+            }
         }
     }
 
@@ -178,7 +198,7 @@ impl Store {
     {
         match &self.inner.backend {
             Backend::Sqlite(embedded) => embedded.write(name, operation, learn).await,
-            Backend::Postgres(cluster) => cluster.run(name, operation).await,
+            Backend::Postgres(cluster) => cluster.change(name, &self.nonce, operation).await,
         }
     }
 
@@ -190,7 +210,7 @@ impl Store {
     {
         match &self.inner.backend {
             Backend::Sqlite(embedded) => embedded.read(name, operation).await,
-            Backend::Postgres(cluster) => cluster.run(name, operation).await,
+            Backend::Postgres(cluster) => cluster.read(name, operation).await,
         }
     }
 

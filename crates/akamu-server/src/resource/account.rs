@@ -31,10 +31,10 @@ fn contacts(urls: &[String]) -> Result<Vec<String>, AcmeError> {
 /// newAccount: 201 for a new key, 200 for a known one.
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
-    ByKey { jwk, payload: Json(request) }: ByKey<Json<NewAccountRequest>>,
+    ByKey { jwk, payload: Json(request), store }: ByKey<Json<NewAccountRequest>>,
 ) -> Result<Response, AcmeError> {
     let thumbprint = jwk.thumbprint();
-    let known = app.store.account_by_thumbprint(&thumbprint).await?;
+    let known = store.account_by_thumbprint(&thumbprint).await?;
     if known.is_none() && request.only_return_existing == Some(true) {
         return Err(AcmeError::NoAccountWithThisKey);
     }
@@ -52,7 +52,7 @@ pub(crate) async fn create(
                 contact: contacts(request.contact.as_deref().unwrap_or_default())?,
                 terms_agreed,
             };
-            match app.store.account_create(account, app.clock.now()).await? {
+            match store.account_create(account, app.clock.now()).await? {
                 AccountCreated::Created(account) => {
                     tracing::Span::current().record("account.id", account.id.as_i64());
                     return Ok(answer(&app, &account, StatusCode::CREATED));
@@ -72,7 +72,7 @@ pub(crate) async fn create(
 pub(crate) async fn update(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    ByAccount { account, payload }: ByAccount<Option<Json<AccountUpdateRequest>>>,
+    ByAccount { account, payload, store }: ByAccount<Option<Json<AccountUpdateRequest>>>,
 ) -> Result<Response, AcmeError> {
     if id.parse::<AccountId>().ok() != Some(account.id) {
         return Err(AcmeError::NotFound);
@@ -80,10 +80,10 @@ pub(crate) async fn update(
     let Some(Json(request)) = payload else { return Ok(answer(&app, &account, StatusCode::OK)) };
     let now = app.clock.now();
     let updated = match request.status.as_deref() {
-        Some("deactivated") => app.store.account_deactivate(account.id, now).await?,
+        Some("deactivated") => store.account_deactivate(account.id, now).await?,
         Some(status) if status != account.status.as_str() => return Err(AcmeError::StatusNotAllowed),
         _ => match request.contact {
-            Some(urls) => app.store.account_update_contact(account.id, contacts(&urls)?, now).await?,
+            Some(urls) => store.account_update_contact(account.id, contacts(&urls)?, now).await?,
             None => return Ok(answer(&app, &account, StatusCode::OK)),
         },
     };

@@ -67,7 +67,7 @@ fn answer(app: &App, authorization: &Authorization) -> Response {
 /// POST-as-GET, held while a validation runs; or deactivation (§7.5.2).
 pub(crate) async fn show_or_deactivate(
     State(app): State<Arc<App>>,
-    ByOwner { account, object: mut authorization, payload }: ByOwner<
+    ByOwner { account, object: mut authorization, payload, store }: ByOwner<
         Authorization,
         Option<Json<AuthorizationUpdateRequest>>,
     >,
@@ -77,11 +77,11 @@ pub(crate) async fn show_or_deactivate(
         if request.status.as_deref() != Some(AuthorizationStatus::Deactivated.as_str()) {
             return Err(AcmeError::StatusNotAllowed);
         }
-        let deactivated = app.store.authorization_deactivate(account.id, id, app.clock.now()).await?;
+        let deactivated = store.authorization_deactivate(account.id, id, app.clock.now()).await?;
         app.holds.wake(id, None);
         return Ok(answer(&app, &deactivated.ok_or(AcmeError::NotFound)?));
     }
-    let read = async || app.store.authorization(account.id, id, app.clock.now()).await?.ok_or(AcmeError::NotFound);
+    let read = async || store.authorization(account.id, id, app.clock.now()).await?.ok_or(AcmeError::NotFound);
     if is_processing(&authorization)
         && let Some(mut held) = app.holds.hold(account.id, vec![id])
     {

@@ -55,7 +55,7 @@ fn answer(app: &App, authorization: &Authorization, challenge_type: &ChallengeTy
 pub(crate) async fn post(
     State(app): State<Arc<App>>,
     Path((_, challenge_type)): Path<(String, String)>,
-    ByOwner { account, object: authorization, payload }: ByOwner<Authorization, Answer>,
+    ByOwner { account, object: authorization, payload, store }: ByOwner<Authorization, Answer>,
 ) -> Result<Response, AcmeError> {
     let challenge_type = ChallengeType::new(challenge_type);
     let now = app.clock.now();
@@ -72,7 +72,7 @@ pub(crate) async fn post(
     };
     let permit = app.validations.permit(account.id, &authorization.identifier);
     let lease = permit.as_ref().map(|_| app.validations.lease());
-    match app.store.validation_begin(&authorization, &challenge_type, &proof, lease, now).await? {
+    match store.validation_begin(&authorization, &challenge_type, &proof, lease, now).await? {
         ValidationBegun::Started(lease) => {
             let authorization = lease.subject().authorization.clone();
             if let Some(permit) = permit {

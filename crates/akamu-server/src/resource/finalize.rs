@@ -19,7 +19,7 @@ use crate::resource::order;
 
 pub(crate) async fn post(
     State(app): State<Arc<App>>,
-    ByOwner { account, object: found, payload: Json(request) }: ByOwner<Order, Json<FinalizeRequest>>,
+    ByOwner { account, object: found, payload: Json(request), store }: ByOwner<Order, Json<FinalizeRequest>>,
 ) -> Result<Response, AcmeError> {
     let (id, now) = (found.id, app.clock.now());
     order::record_identifiers(&found);
@@ -40,7 +40,7 @@ pub(crate) async fn post(
     let serial = Serial::new(now, random::octets(&*app.random));
     let tbs = app.issuer.prepare(&csr, serial, now).map_err(AcmeError::internal)?;
     let issuance = NewIssuance { csr_digest, serial: *serial.as_octets(), tbs };
-    match app.store.issuance_begin(account.id, id, issuance, app.validations.lease(), now).await? {
+    match store.issuance_begin(account.id, id, issuance, app.validations.lease(), now).await? {
         IssuanceBegun::Started(lease) => {
             let certificate = sign_and_record(&app, lease).await?;
             let status = if certificate.is_some() { OrderStatus::Valid } else { OrderStatus::Processing };

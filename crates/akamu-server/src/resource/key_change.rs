@@ -16,7 +16,7 @@ use crate::resource::account;
 
 pub(crate) async fn post(
     State(app): State<Arc<App>>,
-    ByAccount { account, payload }: ByAccount<Bytes>,
+    ByAccount { account, payload, store }: ByAccount<Bytes>,
 ) -> Result<Response, AcmeError> {
     let (new_key, inner) = verify_inner(&payload, &app.base_url.resource("key-change"))?;
     let request: KeyChangeRequest<'_> = serde_json::from_slice(inner.payload())
@@ -30,7 +30,7 @@ pub(crate) async fn post(
     }
     let now = app.clock.now();
     let old = old_key.thumbprint();
-    match app.store.account_change_key(account.id, &old, new_key.canonical(), &new_key.thumbprint(), now).await? {
+    match store.account_change_key(account.id, &old, new_key.canonical(), &new_key.thumbprint(), now).await? {
         KeyChanged::Changed(changed) => Ok(account::answer(&app, &changed, StatusCode::OK)),
         KeyChanged::KeyInUse(other) => {
             Err(AcmeError::KeyInUse { account_url: app.base_url.account(other).as_str().to_owned() })

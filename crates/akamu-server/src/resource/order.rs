@@ -42,7 +42,7 @@ pub(super) fn answer(app: &App, order: &Order, status: StatusCode) -> Response {
 /// newOrder.
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
-    ByAccount { account, payload: Json(request) }: ByAccount<Json<NewOrderRequest>>,
+    ByAccount { account, payload: Json(request), store }: ByAccount<Json<NewOrderRequest>>,
 ) -> Result<Response, AcmeError> {
     for (member, value) in [("notBefore", &request.not_before), ("notAfter", &request.not_after)] {
         if value.is_some() {
@@ -61,7 +61,7 @@ pub(crate) async fn create(
     };
     let span = tracing::Span::current();
     span.record("order.id", tracing::field::display(order.id));
-    match app.store.order_create(order, now).await? {
+    match store.order_create(order, now).await? {
         OrderCreated::Created(order) => {
             record_identifiers(&order);
             Ok(answer(&app, &order, StatusCode::CREATED))
@@ -121,7 +121,7 @@ fn new_authorization(app: &App, identifier: Identifier, now: akamu_proto::Timest
 /// POST-as-GET of an order; held while one of its validations runs.
 pub(crate) async fn show(
     State(app): State<Arc<App>>,
-    ByOwner { account, object: mut order, payload: PostAsGet }: ByOwner<Order, PostAsGet>,
+    ByOwner { account, object: mut order, .. }: ByOwner<Order, PostAsGet>,
 ) -> Result<Response, AcmeError> {
     let id = order.id;
     let read = async || app.store.order(account.id, id, app.clock.now()).await?.ok_or(AcmeError::NotFound);

@@ -16,7 +16,7 @@ use crate::error::AcmeError;
 
 pub(crate) async fn post(
     State(app): State<Arc<App>>,
-    ByEither { signer, payload: Json(request) }: ByEither<Json<RevokeRequest>>,
+    ByEither { signer, payload: Json(request), store }: ByEither<Json<RevokeRequest>>,
 ) -> Result<StatusCode, AcmeError> {
     let malformed =
         || AcmeError::Payload { reason: "\"certificate\" is not a certificate, DER in base64url".to_owned() };
@@ -24,20 +24,19 @@ pub(crate) async fn post(
     let certificate = KnownCertificate::parse(&der).ok_or_else(malformed)?;
     let code = request.reason.unwrap_or(0);
     let reason = RevocationReason::from_code(code).ok_or(AcmeError::BadRevocationReason { code })?;
-    let stored = app.store.certificate_by_serial(certificate.serial().as_octets()).await?;
+    let stored = store.certificate_by_serial(certificate.serial().as_octets()).await?;
     let stored = stored.filter(|it| it.der == der).ok_or(AcmeError::NotOurCertificate)?;
     let now = app.clock.now();
     let allowed = match &signer {
         Signer::Key(jwk) => certificate.has_key(jwk),
         Signer::Account(account) => {
-            stored.account == account.id
-                || app.store.identifiers_authorized(account.id, certificate.names(), now).await?
+            stored.account == account.id || store.identifiers_authorized(account.id, certificate.names(), now).await?
         }
     };
     if !allowed {
         return Err(AcmeError::RevocationNotAllowed);
     }
-    match app.store.certificate_revoke(certificate.serial().as_octets(), reason, now).await? {
+    match store.certificate_revoke(certificate.serial().as_octets(), reason, now).await? {
         Revoked::Revoked => {
             tracing::info!(serial = %certificate.serial(), reason = code, "revoked");
             app.revocation_list.ask_for_new();

@@ -228,6 +228,13 @@ impl Client {
         self.kid = answer.header("location").to_owned();
     }
 
+    /// The payload by which keyChange gives the account this key.
+    pub(crate) fn key_change(&self, new_key: &Key) -> Value {
+        let payload = json!({ "account": self.kid, "oldKey": self.key.jwk() }).to_string();
+        let url = self.url("/acme/key-change");
+        new_key.jws(&json!({ "alg": new_key.algorithm(), "jwk": new_key.jwk(), "url": url }), &payload)
+    }
+
     pub(crate) async fn new_order(&self, names: &[&str]) -> Answer {
         let identifiers: Vec<_> = names
             .iter()

@@ -8,6 +8,7 @@ mod bad_input;
 mod book;
 mod client;
 mod constrained_issuer;
+mod crash;
 mod database;
 mod fairness;
 mod first_start;

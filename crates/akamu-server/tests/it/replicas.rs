@@ -81,11 +81,9 @@ async fn a_key_that_was_changed_at_another_replica_is_refused_at_once() {
     client.post_as_get(&client.kid).await.expect(200);
 
     let mut elsewhere = there.client(Key::p256());
-    let (url, new_key) = (client.url("/acme/key-change"), Key::p256());
-    let payload = json!({ "account": client.kid, "oldKey": client.key.jwk() }).to_string();
-    let inner = new_key.jws(&json!({ "alg": "ES256", "jwk": new_key.jwk(), "url": url }), &payload);
+    let new_key = Key::p256();
     std::mem::swap(&mut client.http, &mut elsewhere.http);
-    client.post(&url, &inner).await.expect(200);
+    client.post(&client.url("/acme/key-change"), &client.key_change(&new_key)).await.expect(200);
     std::mem::swap(&mut client.http, &mut elsewhere.http);
 
     client.post_as_get(&client.kid).await.expect_problem(400, "malformed");

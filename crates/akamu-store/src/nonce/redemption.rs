@@ -1,12 +1,15 @@
 //! A nonce of several replicas, redeemed by the statement that reads what its request is about.
 
-use diesel::dsl::sql;
+use std::sync::Arc;
+
+use diesel::dsl::{Eq, sql};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{Query, QueryFragment};
 use diesel::sql_types::Text;
 
 use crate::connection::{AnyConnection, DbResult, kept};
+use crate::postgres::SessionNumber;
 use crate::schema::redeemed_nonces;
 
 /// How far a redemption is before the database is asked.
@@ -16,21 +19,57 @@ pub(crate) enum Redeeming {
     /// It is redeemed.
     Done,
     /// This row is to be inserted.
-    InTable(RedeemedRow),
+    InTable(Arc<RedeemedRow>),
 }
 
 /// A redeemed nonce's row.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct RedeemedRow {
     pub(super) nonce: Vec<u8>,
     /// Whose redemption it is: a run whose answer was lost recognises its own row.
     pub(super) owner: [u8; 16],
+    /// The newest session before it was redeemed.
+    pub(super) since: SessionNumber,
+}
+
+type Nonce<'a> = Eq<redeemed_nonces::nonce, &'a [u8]>;
+type Owner<'a> = Eq<redeemed_nonces::owner, &'a [u8]>;
+
+impl RedeemedRow {
+    fn values(&self) -> (Nonce<'_>, Owner<'_>) {
+        (redeemed_nonces::nonce.eq(self.nonce.as_slice()), redeemed_nonces::owner.eq(self.owner.as_slice()))
+    }
+}
+
+/// The nonce of a request, redeemed. What the request changes is changed [for it](crate::Store::for_request).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RedeemedNonce(Option<Arc<RedeemedRow>>);
+
+impl RedeemedNonce {
+    /// Of this row, or kept in memory.
+    pub(crate) const fn of(row: Option<Arc<RedeemedRow>>) -> Self {
+        Self(row)
+    }
+
+    /// Whether it is redeemed still, before something is changed in this session: a crash of PostgreSQL may have lost the
+    /// row, whose commit waited for no disk, and ends every session. In one from before the row is there; in a later one it
+    /// is inserted where it is missing, to be durable with what is changed.
+    pub(crate) fn holds(&self, connection: &mut AnyConnection, session: SessionNumber) -> DbResult<bool> {
+        match (&self.0, connection) {
+            (Some(row), AnyConnection::Postgres(it)) if session > row.since => {
+                let insert = diesel::insert_into(redeemed_nonces::table).values(row.values()).on_conflict_do_nothing();
+                Ok(kept!(insert).execute(it)? == 1 || is_own(it, row)?)
+            }
+            _ => Ok(true),
+        }
+    }
 }
 
 /// Inserts the row where there is none. What the request changes is committed after this and makes it durable: a commit
 /// of its own need not wait for the disk.
 pub(crate) fn insert(row: &RedeemedRow) -> impl QueryFragment<Pg> + Query<SqlType = Text> {
     diesel::insert_into(redeemed_nonces::table)
-        .values((redeemed_nonces::nonce.eq(&row.nonce), redeemed_nonces::owner.eq(row.owner.as_slice())))
+        .values(row.values())
         .on_conflict_do_nothing()
         .returning(sql::<Text>("set_config('synchronous_commit', 'off', true)"))
 }
@@ -70,9 +109,10 @@ impl<'a> Redemption<'a> {
 }
 
 fn redeem(connection: &mut PgConnection, row: &RedeemedRow) -> DbResult<bool> {
-    if kept!(insert(row)).get_result::<String>(connection).optional()?.is_some() {
-        return Ok(true);
-    }
+    Ok(kept!(insert(row)).get_result::<String>(connection).optional()?.is_some() || is_own(connection, row)?)
+}
+
+fn is_own(connection: &mut PgConnection, row: &RedeemedRow) -> DbResult<bool> {
     let owner = redeemed_nonces::table.find(&row.nonce).select(redeemed_nonces::owner);
     Ok(owner.first::<Vec<u8>>(connection).optional()?.as_deref() == Some(row.owner.as_slice()))
 }

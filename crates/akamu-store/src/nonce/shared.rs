@@ -1,5 +1,6 @@
 //! Nonces of several replicas: keys and redeemed nonces lie in the database.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use akamu_proto::Timestamp;
@@ -38,7 +39,7 @@ impl Store {
         (self.nonces().random)(&mut owner);
         // The second of issue comes first, so that new rows lie together and old ones are found without another index.
         let key = nonce.fields.issued.to_be_bytes().into_iter().chain(nonce.fields.id).collect();
-        Ok(Redeeming::InTable(RedeemedRow { nonce: key, owner }))
+        Ok(Redeeming::InTable(Arc::new(RedeemedRow { nonce: key, owner, since: self.newest_session() })))
     }
 
     /// Makes a new key where the newest is a day old, and forgets redeemed nonces that have expired; tells how many. To be

@@ -2,8 +2,8 @@
 
 use akamu_proto::{AccountStatus, AuthorizationStatus, OrderStatus};
 use akamu_store::{
-    AccountAnd, AccountCreated, Authorization, KeyChanged, Order, OrderCreated, StoreError, ValidationBegun,
-    ValidationRecorded,
+    AccountAnd, AccountCreated, Authorization, KeyChanged, Order, OrderCreated, RedeemedNonce, StoreError,
+    ValidationBegun, ValidationRecorded,
 };
 
 use crate::database::{NOW, on_both_databases};
@@ -92,10 +92,10 @@ on_both_databases! {
         let asked = || async {
             let read = store.account(new.id).await.unwrap().unwrap();
             let with_order = store.account_and::<Order>(new.id, order.id, None, NOW).await.unwrap();
-            let AccountAnd::Found(account, Some(order)) = with_order else { panic!("{with_order:?}") };
+            let AccountAnd::Found(account, Some(order), _) = with_order else { panic!("{with_order:?}") };
             assert_eq!(*account, read);
             let alone = store.account_and::<()>(new.id, (), None, NOW).await.unwrap();
-            assert_eq!(alone, AccountAnd::Found(read.into(), Some(())));
+            assert_eq!(alone, AccountAnd::Found(read.into(), Some(()), RedeemedNonce::default()));
             (account, order.status)
         };
         let (before, status) = asked().await;

@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use akamu_proto::{AccountId, OrderId};
-use akamu_store::{AccountAnd, Authorization, Certificate, CheckedNonce, NonceError, Order, Owned, Store};
+use akamu_store::{
+    AccountAnd, Authorization, Certificate, CheckedNonce, NonceError, Order, OrderCreated, Owned, Store, StoreError,
+};
 
-use crate::database::{Database, NOW, Place, on_both_databases};
-use crate::scene::{DAY, account, issued, new_account, order};
+use crate::database::{Database, NOW, Place, Raw, on_both_databases};
+use crate::scene::{DAY, account, issued, new_account, new_order, order};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 async fn redeem(store: &Store, text: &str) -> bool {
     let checked = store.nonce_check(text, NOW).unwrap();
-    store.nonce_redeem(checked, NOW).await.unwrap()
+    store.nonce_redeem(checked, NOW).await.unwrap().is_some()
 }
 
 fn fresh(store: &Store) -> CheckedNonce {
@@ -26,7 +28,7 @@ async fn found_once<T: Owned + std::fmt::Debug>(store: &Store, account: AccountI
     let first = store.account_and::<T>(account, id, checked(), NOW).await.unwrap();
     let second = store.account_and::<T>(account, id, checked(), NOW).await.unwrap();
     assert!(matches!(second, AccountAnd::BadNonce), "{second:?}");
-    let AccountAnd::Found(found, object) = first else { panic!("{first:?}") };
+    let AccountAnd::Found(found, object, _) = first else { panic!("{first:?}") };
     assert_eq!(found.id, account);
     assert!(!redeem(store, nonce.as_str()).await);
     object.is_some()
@@ -148,7 +150,7 @@ async fn a_key_made_by_another_replica_is_read() {
     other.nonces_tidy(tomorrow).await.unwrap();
     let new = other.nonce_issue(tomorrow);
     let checked = store.nonce_check(new.as_str(), tomorrow).unwrap();
-    assert!(store.nonce_redeem(checked, tomorrow).await.unwrap());
+    assert!(store.nonce_redeem(checked, tomorrow).await.unwrap().is_some());
     // Two keys are accepted, so those that were sealed before are good still.
     assert!(redeem(&other, old.as_str()).await);
     let owner = account(store).await;
@@ -160,7 +162,7 @@ async fn a_key_made_by_another_replica_is_read() {
     let mut forged = new.as_str().to_owned();
     forged.replace_range(18..=18, "E");
     let checked = store.nonce_check(&forged, tomorrow).unwrap();
-    assert!(!store.nonce_redeem(checked, tomorrow).await.unwrap());
+    assert!(store.nonce_redeem(checked, tomorrow).await.unwrap().is_none());
     assert!(matches!(read(&forged).await, AccountAnd::BadNonce));
     other.nonces_tidy(NOW.plus(DAY * 2)).await.unwrap();
     let newest = other.nonce_issue(tomorrow);
@@ -213,4 +215,55 @@ async fn a_redemption_does_not_wait_for_the_disk_and_what_its_request_changes_do
         assert_eq!(raw.number(&query), 2, "{what} {waits}");
     }
     assert_eq!(raw.number("SELECT count(*) AS number FROM noted"), 4);
+}
+
+fn end_sessions(raw: &mut Raw) {
+    const OTHERS: &str = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    raw.execute(&format!("SELECT pg_terminate_backend(pid, 10000) {OTHERS}")).unwrap();
+}
+
+/// What a store sees of a crash of PostgreSQL: what waited for no disk is lost, and its sessions end.
+fn crash(raw: &mut Raw) {
+    raw.execute("DELETE FROM redeemed_nonces").unwrap();
+    end_sessions(raw);
+}
+
+/// An operation of one statement, or one with a transaction of its own.
+async fn change(store: Store, owner: AccountId, is_one_statement: bool, name: &str) -> Result<(), StoreError> {
+    if is_one_statement {
+        let created = store.order_create(new_order(owner, &[name]), NOW).await?;
+        assert!(matches!(created, OrderCreated::Created(_)), "{created:?}");
+    } else {
+        store.account_update_contact(owner, vec![format!("mailto:a@{name}")], NOW).await?.unwrap();
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_nonce_that_a_crash_has_lost_is_redeemed_again_with_what_its_request_changes() {
+    let Some(place) = Place::postgres() else { return };
+    let store = &place.open().await.unwrap();
+    let mut raw = place.raw();
+    for is_one_statement in [true, false] {
+        let owner = account(store).await;
+        let text = store.nonce_issue(NOW);
+        let nonce = store.nonce_check(text.as_str(), NOW).unwrap();
+        let read = store.account_and::<()>(owner, (), Some(nonce), NOW).await.unwrap();
+        let AccountAnd::Found(_, _, redeemed) = read else { panic!("{read:?}") };
+        let change = async |name| change(store.for_request(redeemed.clone()), owner, is_one_statement, name).await;
+
+        end_sessions(&mut raw);
+        change("a.example").await.unwrap();
+        crash(&mut raw);
+        change("b.example").await.unwrap();
+        assert!(!redeem(store, text.as_str()).await);
+
+        crash(&mut raw);
+        assert!(redeem(store, text.as_str()).await);
+        let refused = change("c.example").await.unwrap_err();
+        assert!(matches!(refused, StoreError::BadNonce), "{refused:?}");
+        const CHANGED: &str = "SELECT (SELECT count(*) FROM authorizations WHERE identifier_value = 'c.example')
+            + (SELECT count(*) FROM accounts WHERE contact LIKE '%c.example%') AS number";
+        assert_eq!(raw.number(CHANGED), 0);
+    }
 }

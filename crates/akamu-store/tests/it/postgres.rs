@@ -128,13 +128,13 @@ async fn an_operation_whose_answer_is_lost_is_done_once() {
     let nonce = store.nonce_check(store.nonce_issue(NOW).as_str(), NOW).unwrap();
     // Its insert commits by itself. The nonce begins with the second of its issue.
     proxy.lose_the_answer_to(&u32::try_from(NOW.unix_secs()).unwrap().to_be_bytes());
-    assert!(store.nonce_redeem(nonce, NOW).await.unwrap());
+    assert!(store.nonce_redeem(nonce, NOW).await.unwrap().is_some());
     proxy.assert_lost();
 
     let nonce = store.nonce_check(store.nonce_issue(NOW).as_str(), NOW).unwrap();
     proxy.lose_the_answer_to(&u32::try_from(NOW.unix_secs()).unwrap().to_be_bytes());
     let read = store.account_and::<Order>(new.id, order.id, Some(nonce), NOW).await.unwrap();
-    assert!(matches!(read, AccountAnd::Found(_, Some(_))), "{read:?}");
+    assert!(matches!(read, AccountAnd::Found(_, Some(_), _)), "{read:?}");
     proxy.assert_lost();
 
     proxy.lose_the_answer_to(PROOF.as_bytes());

@@ -126,7 +126,7 @@ impl Stored for Certificate {
 pub(crate) async fn found<T: Stored>(store: &Store, account: AccountId, id: T::Id, now: Timestamp) -> Option<T> {
     let stored = T::stored(store, account, id, now).await;
     match store.account_and::<T>(account, id, None, now).await.unwrap() {
-        AccountAnd::Found(_, asked) => assert_eq!(asked, stored, "what a request is told of, and what is stored"),
+        AccountAnd::Found(_, asked, _) => assert_eq!(asked, stored, "what a request is told of, and what is stored"),
         other => panic!("{other:?}"),
     }
     stored

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use akamu_proto::{AccountId, AccountStatus, AuthorizationStatus, ChallengeStatus, OrderStatus};
-use akamu_store::{AccountAnd, Authorization, Certificate, Order, Owned, Store, StoreError};
+use akamu_store::{AccountAnd, Authorization, Certificate, Order, Owned, RedeemedNonce, Store, StoreError};
 
 use super::history::TYPES;
 use super::rules::{self, Rules};
@@ -63,7 +63,7 @@ async fn asked_for<T: Owned + Debug + PartialEq>(
     stored: Option<&T>,
 ) -> Result<(), String> {
     let asked = store.account_and::<T>(account, id, None, rules.now).await.map_err(unreadable)?;
-    must(matches!(&asked, AccountAnd::Found(_, it) if it.as_ref() == stored), || {
+    must(matches!(&asked, AccountAnd::Found(_, it, _) if it.as_ref() == stored), || {
         format!("stored is {stored:?}, and a request is told of {asked:?}")
     })
 }
@@ -75,7 +75,7 @@ pub(super) async fn check(store: &Store, rules: &Rules, seen: &mut Seen) -> Resu
         let name = format!("account {}", index + 1);
         let found = store.account(known.id).await.map_err(unreadable)?.ok_or_else(|| format!("{name} is gone"))?;
         let asked = store.account_and::<()>(known.id, (), None, rules.now).await.map_err(unreadable)?;
-        must(asked == AccountAnd::Found(found.clone().into(), Some(())), || {
+        must(asked == AccountAnd::Found(found.clone().into(), Some(()), RedeemedNonce::default()), || {
             format!("{name} is {found:?}, and {asked:?}")
         })?;
         seen.state(name.clone(), found.status.as_str(), found.status != AccountStatus::Valid)?;
