@@ -10,7 +10,8 @@ use akamu_store::{
 
 use crate::database::{NOW, on_both_databases, until_blocked};
 use crate::scene::{
-    self, DAY, LEASE, NO_LIMITS, VALID, account, begin, begin_as, enqueue, key, lease, new_account, record, reread,
+    self, DAY, LEASE, NO_LIMITS, PROOF, VALID, account, begin, begin_as, enqueue, key, lease, new_account, record,
+    reread,
 };
 
 fn status_of(authorization: &Authorization, challenge_type: &ChallengeType) -> ChallengeStatus {
@@ -88,7 +89,9 @@ on_both_databases! {
         let store = &database.store;
         let owner = account(store).await;
         let id = scene::order(store, owner, &["a.example"]).await.authorizations[0];
-        // On PostgreSQL both have read the authorization, with neither challenge processing, before either may end.
+        // Both have read the authorization with neither challenge processing, and on PostgreSQL both begin before either may
+        // end.
+        let read = scene::found::<Authorization>(store, owner, id, NOW).await.unwrap();
         let mut raw = database.raw();
         if !store.is_sqlite() {
             raw.execute(HOLD_UPDATES).unwrap();
@@ -96,8 +99,10 @@ on_both_databases! {
         let tasks: Vec<_> = [ChallengeType::HTTP_01, ChallengeType::DNS_01]
             .into_iter()
             .map(|challenge_type| {
-                let store = store.clone();
-                tokio::spawn(async move { begin_as(&store, owner, id, &challenge_type, Some(lease()), NOW).await })
+                let (store, read) = (store.clone(), read.clone());
+                tokio::spawn(async move {
+                    store.validation_begin(&read, &challenge_type, PROOF, Some(lease()), NOW).await.unwrap()
+                })
             })
             .collect();
         if !store.is_sqlite() {
