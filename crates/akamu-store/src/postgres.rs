@@ -1,5 +1,7 @@
 //! PostgreSQL: a pool whose connections are used on threads of their own, and operations that are run again as a whole.
 
+mod groups;
+
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +20,7 @@ use crate::options::{Connections, StoreOptions};
 use crate::outage::{Outage, Waiting};
 use crate::postgres_url;
 use crate::threads::Threads;
+use groups::Groups;
 
 /// How often one that waits looks whether there is an outage meanwhile.
 const GLANCE: Duration = Duration::from_millis(250);
@@ -157,6 +160,7 @@ impl ManageConnection for Servers {
 pub(crate) struct Cluster {
     sessions: Sessions,
     threads: Threads<()>,
+    groups: Groups,
     observer: Observer,
     newest: Arc<AtomicU64>,
 }
@@ -184,7 +188,8 @@ impl Cluster {
             .test_on_check_out(false)
             .build_unchecked(servers);
         let threads = Threads::start("akamu-postgres", (0..connections.max).map(|_| ()), connections.wait)?;
-        Ok(Self { sessions: Sessions { pool, outage, left, wait: connections.wait }, threads, observer, newest })
+        let sessions = Sessions { pool, outage, left, wait: connections.wait };
+        Ok(Self { sessions, threads, groups: Groups::default(), observer, newest })
     }
 
     /// The newest session there is.
@@ -201,65 +206,86 @@ impl Cluster {
         self.run(name, move |connection, _| operation(connection)).await
     }
 
-    /// Runs an operation, where the nonce of the request that asks for it is redeemed still.
-    pub(crate) async fn change<T, F>(
+    /// Runs an operation that changes something in a transaction of its own, where the nonce of the request that asks for it
+    /// is redeemed still.
+    pub(crate) async fn write<T, F>(
         &self,
         name: &'static str,
-        nonce: &RedeemedNonce,
+        nonce: RedeemedNonce,
         mut operation: F,
     ) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
     {
-        let nonce = nonce.clone();
-        let run = move |connection: &mut AnyConnection, number| {
-            if nonce.holds(connection, number)? { operation(connection).map(Some) } else { Ok(None) }
-        };
+        let run = for_nonce(nonce, move |connection| connection.transaction(&mut operation));
         self.run(name, run).await?.ok_or(StoreError::BadNonce)
     }
 
+    /// The same of one that changes something by one statement, together with others that wait.
+    pub(crate) async fn change<T, F>(
+        &self,
+        name: &'static str,
+        nonce: RedeemedNonce,
+        operation: F,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
+    {
+        self.run_together(name, for_nonce(nonce, operation)).await?.ok_or(StoreError::BadNonce)
+    }
+
     /// Runs an operation, again as a whole where the database has cut it off.
-    async fn run<T, F>(&self, name: &'static str, mut operation: F) -> Result<T, StoreError>
+    async fn run<T, F>(&self, name: &'static str, operation: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnMut(&mut AnyConnection, SessionNumber) -> DbResult<T> + Send + 'static,
     {
-        let mut waiting = Some(self.sessions.begin_to_wait()?);
+        let waiting = Some(self.sessions.begin_to_wait()?);
         let (sessions, observer) = (self.sessions.clone(), self.observer.clone());
-        let mut until = Instant::now() + sessions.wait;
-        let work = move |(): &mut ()| {
-            let mut tries = 0;
-            loop {
-                let mut session = sessions.check_out(until, tries > 0)?;
-                drop(waiting.take());
-                tries += 1;
-                let Session { connection, number, .. } = &mut *session;
-                match observer.timed(name, || operation(connection, *number)) {
-                    Ok(done) => {
-                        sessions.outage.succeeded();
-                        return Ok(done);
-                    }
-                    Err(error) => {
-                        if is_read_only(&error) {
-                            sessions.leave(&mut session);
-                        } else {
-                            session.is_lost = session.connection.ping().is_err();
-                        }
-                        if tries >= most_tries(&error, session.is_lost) {
-                            return Err(error.into());
-                        }
-                        tracing::debug!(operation = name, tries, %error, "run again");
-                        until = Instant::now() + sessions.wait;
-                    }
-                }
-            }
-        };
-        self.threads.run(work).await
+        let until = Instant::now() + sessions.wait;
+        self.threads.run(move |()| sessions.run(name, &observer, waiting, until, operation)).await
     }
 }
 
 impl Sessions {
+    /// Runs an operation on a connection for which it waits until then, again as a whole where the database has cut it off.
+    fn run<T>(
+        &self,
+        name: &'static str,
+        observer: &Observer,
+        mut waiting: Option<Waiting>,
+        mut until: Instant,
+        mut operation: impl FnMut(&mut AnyConnection, SessionNumber) -> DbResult<T>,
+    ) -> Result<T, StoreError> {
+        let mut tries = 0;
+        loop {
+            let mut session = self.check_out(until, tries > 0)?;
+            drop(waiting.take());
+            tries += 1;
+            let Session { connection, number, .. } = &mut *session;
+            match observer.timed(name, || operation(connection, *number)) {
+                Ok(done) => {
+                    self.outage.succeeded();
+                    return Ok(done);
+                }
+                Err(error) => {
+                    if is_read_only(&error) {
+                        self.leave(&mut session);
+                    } else {
+                        session.is_lost = session.connection.ping().is_err();
+                    }
+                    if tries >= most_tries(&error, session.is_lost) {
+                        return Err(error.into());
+                    }
+                    tracing::debug!(operation = name, tries, %error, "run again");
+                    until = Instant::now() + self.wait;
+                }
+            }
+        }
+    }
+
     /// Begins to wait for a connection, unless it is known that there will be none.
     fn begin_to_wait(&self) -> Result<Waiting, StoreError> {
         if self.pool.state().idle_connections == 0 {
@@ -306,6 +332,16 @@ impl Sessions {
                 Err(_) => {}
             }
         }
+    }
+}
+
+/// The operation, where this nonce is redeemed still; else nothing.
+fn for_nonce<T>(
+    nonce: RedeemedNonce,
+    mut operation: impl FnMut(&mut AnyConnection) -> DbResult<T>,
+) -> impl FnMut(&mut AnyConnection, SessionNumber) -> DbResult<Option<T>> {
+    move |connection, session| {
+        if nonce.holds(connection, session)? { operation(connection).map(Some) } else { Ok(None) }
     }
 }
 

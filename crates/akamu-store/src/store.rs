@@ -174,7 +174,7 @@ impl Store {
     /// inserts has ids from before the first run, and it recognises its own rows.
     ///
     /// `learn` brings what is known up to date with what was committed, before anybody is told of it.
-    pub(crate) async fn write<T, F, L>(&self, name: &'static str, mut operation: F, learn: L) -> Result<T, StoreError>
+    pub(crate) async fn write<T, F, L>(&self, name: &'static str, operation: F, learn: L) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnMut(&mut AnyConnection) -> DbResult<T> + Send + 'static,
@@ -182,14 +182,13 @@ impl Store {
     {
         match &self.inner.backend {
             Backend::Sqlite(embedded) => embedded.write(name, operation, learn).await,
-            Backend::Postgres(cluster) => {
-                cluster.change(name, &self.nonce, move |connection| connection.transaction(&mut operation)).await
-            }
+            Backend::Postgres(cluster) => cluster.write(name, self.nonce.clone(), operation).await,
         }
     }
 
-    /// One operation that decides and changes in one statement, which commits by itself on PostgreSQL; what else it runs
-    /// only reads, or has a transaction of its own there. Run again, and learned from, as [`Store::write`] is.
+    /// One operation that decides and changes in one statement, which on PostgreSQL commits by itself or with those that wait
+    /// with it; what else it runs only reads, or has a transaction of its own there. Run again, and learned from, as
+    /// [`Store::write`] is.
     pub(crate) async fn change<T, F, L>(&self, name: &'static str, operation: F, learn: L) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -198,7 +197,7 @@ impl Store {
     {
         match &self.inner.backend {
             Backend::Sqlite(embedded) => embedded.write(name, operation, learn).await,
-            Backend::Postgres(cluster) => cluster.change(name, &self.nonce, operation).await,
+            Backend::Postgres(cluster) => cluster.change(name, self.nonce.clone(), operation).await,
         }
     }
 

@@ -75,8 +75,14 @@ impl<C: Send + 'static> Threads<C> {
         answered.unwrap_or(Err(StoreError::Closed))
     }
 
+    /// Runs what answers its callers itself, on the next thread that is free; nobody waits for it. Where it panics it is
+    /// dropped.
+    pub(crate) fn hand_over(&self, work: impl FnOnce(&mut C) + Send + 'static) -> Result<(), StoreError> {
+        self.send(Box::new(|context| drop(catch_unwind(AssertUnwindSafe(|| work(context))))))
+    }
+
     /// The right to wait in the queue.
-    async fn permit(&self, until: Instant) -> Result<OwnedSemaphorePermit, StoreError> {
+    pub(crate) async fn permit(&self, until: Instant) -> Result<OwnedSemaphorePermit, StoreError> {
         match timeout_at(until, self.permits.clone().acquire_owned()).await {
             Ok(permit) => permit.map_err(|_| StoreError::Closed),
             Err(elapsed) => Err(unavailable(elapsed)),
@@ -103,7 +109,7 @@ fn work<C>(mut context: C, waiting: &Receiver<Work<C>>) {
     }
 }
 
-fn unavailable(elapsed: tokio::time::error::Elapsed) -> StoreError {
+pub(crate) fn unavailable(elapsed: tokio::time::error::Elapsed) -> StoreError {
     StoreError::Unavailable(Box::new(elapsed))
 }
 
@@ -140,6 +146,13 @@ mod tests {
         let threads = one();
         let failed = run(&threads, || panic!("no such luck")).await.unwrap();
         assert!(matches!(failed, Err(StoreError::Failed(_))), "{failed:?}");
+        assert_eq!(run(&threads, || {}).await.unwrap().unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_what_nobody_waits_for_ends_no_thread() {
+        let threads = one();
+        threads.hand_over(|_| panic!("no such luck")).unwrap();
         assert_eq!(run(&threads, || {}).await.unwrap().unwrap(), 1);
     }
 

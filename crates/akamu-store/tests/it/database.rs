@@ -105,6 +105,10 @@ impl Database {
         Self { store: place.open().await.unwrap(), place }
     }
 
+    pub(crate) const fn place(&self) -> &Place {
+        &self.place
+    }
+
     pub(crate) fn raw(&self) -> Raw {
         self.place.raw()
     }

@@ -28,6 +28,7 @@ mod ping;
 mod plan;
 mod postgres;
 mod postgres_database;
+mod postgres_groups;
 mod postgres_limit;
 mod scene;
 mod validation;

@@ -13,6 +13,7 @@ use akamu_store::{
 };
 
 use crate::database::{Database, NOW, Place, until_blocked};
+use crate::postgres_groups::{busy, created, waiting};
 use crate::scene::{
     self, NO_LIMITS, PROOF, VALID, account, begin, finalize, key, lease, new_account, new_certificate, new_issuance,
     new_order, record, reread,
@@ -86,8 +87,8 @@ fn forward(mut client: TcpStream, mut server: TcpStream, lost: &Lost) {
     let _ = server.shutdown(Shutdown::Both);
 }
 
-/// A store whose server is behind a proxy.
-async fn behind_a_proxy() -> Option<(Database, Store, Proxy)> {
+/// A store with so many connections, whose server is behind a proxy.
+async fn behind_a_proxy(connections: u32) -> Option<(Database, Store, Proxy)> {
     let place = Place::postgres()?;
     let url = place.postgres_url();
     let (scheme, rest) = url.split_once("://").unwrap();
@@ -98,13 +99,13 @@ async fn behind_a_proxy() -> Option<(Database, Store, Proxy)> {
     let proxy = Proxy::start(server);
     let url = format!("{scheme}://{user}127.0.0.1:{}/{path}", proxy.port);
     let options = akamu_store::StoreOptions::parse(&url, std::path::Path::new("/")).unwrap();
-    let store = Store::open(options, NOW).await.unwrap();
+    let store = Store::open(options.max_connections(connections), NOW).await.unwrap();
     Some((Database::new(place).await, store, proxy))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operation_whose_answer_is_lost_is_done_once() {
-    let Some((database, store, proxy)) = behind_a_proxy().await else { return };
+    let Some((database, store, proxy)) = behind_a_proxy(10).await else { return };
     let store = &store;
 
     let new = new_account("a");
@@ -173,9 +174,28 @@ async fn an_operation_whose_answer_is_lost_is_done_once() {
     }
 }
 
+#[tokio::test]
+async fn a_group_whose_answer_is_lost_is_done_once() {
+    let Some((database, store, proxy)) = behind_a_proxy(1).await else { return };
+    let owner = account(&store).await;
+    let mut busy = busy(database.place(), &store, owner, 1).await;
+    let mut tasks = Vec::new();
+    for _ in 0..3 {
+        tasks.push(waiting(created(store.clone(), new_order(owner, &["a.example"]))).await);
+    }
+    proxy.lose_the_next_answer();
+    busy.execute("COMMIT").unwrap();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    proxy.assert_lost();
+    let rows = "SELECT count(*) * 10 + count(DISTINCT xmin::text) AS number FROM orders";
+    assert_eq!(busy.number(rows), 31, "three orders of one transaction");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queued_validation_whose_answer_is_lost_waits_once() {
-    let Some((_database, store, proxy)) = behind_a_proxy().await else { return };
+    let Some((_database, store, proxy)) = behind_a_proxy(10).await else { return };
     let owner = account(&store).await;
     let id = scene::order(&store, owner, &["a.example"]).await.authorizations[0];
     proxy.lose_the_answer_to(PROOF.as_bytes());
