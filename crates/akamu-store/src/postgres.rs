@@ -43,6 +43,7 @@ pub(crate) struct Servers {
     /// before is used again: what it reads may be old.
     left: Arc<AtomicU64>,
     opened: Opened,
+    /// The number of the newest session.
     newest: Arc<AtomicU64>,
 }
 
@@ -162,7 +163,6 @@ pub(crate) struct Cluster {
     threads: Threads<()>,
     groups: Groups,
     observer: Observer,
-    newest: Arc<AtomicU64>,
 }
 
 /// The pool, and whether it can be filled.
@@ -171,6 +171,7 @@ struct Sessions {
     pool: Pool<Servers>,
     outage: Outage,
     left: Arc<AtomicU64>,
+    newest: Arc<AtomicU64>,
     wait: Duration,
 }
 
@@ -188,16 +189,16 @@ impl Cluster {
             .test_on_check_out(false)
             .build_unchecked(servers);
         let threads = Threads::start("akamu-postgres", (0..connections.max).map(|_| ()), connections.wait)?;
-        let sessions = Sessions { pool, outage, left, wait: connections.wait };
-        Ok(Self { sessions, threads, groups: Groups::default(), observer, newest })
+        let sessions = Sessions { pool, outage, left, newest, wait: connections.wait };
+        Ok(Self { sessions, threads, groups: Groups::default(), observer })
     }
 
     /// The newest session there is.
     pub(crate) fn newest_session(&self) -> SessionNumber {
-        SessionNumber(self.newest.load(Ordering::SeqCst))
+        SessionNumber(self.sessions.newest.load(Ordering::SeqCst))
     }
 
-    /// Runs an operation that changes nothing, or that nobody's request asks for.
+    /// Runs an operation for which no nonce need be redeemed.
     pub(crate) async fn read<T, F>(&self, name: &'static str, mut operation: F) -> Result<T, StoreError>
     where
         T: Send + 'static,

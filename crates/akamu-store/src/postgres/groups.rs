@@ -258,3 +258,6 @@ fn commit(group: &mut [Box<dyn Change>], sessions: &Sessions, observer: &Observe
     }
     Ok(outcome?)
 }
+
+#[cfg(test)]
+mod tests;
